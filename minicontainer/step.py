@@ -13,9 +13,9 @@ printed, sent to the launcher, cut and rearranged. The steps themselves live whe
         def describe(self):      return f"hostname {quote(self.name)}"
         def execute(self, site): linux.sethostname(self.name)
 
-Rules: `describe` is a command that a person can type into a root shell with the same effect; `execute` does it by system
-calls and raises OSError; what a step acquires outside the process (a cgroup, a mount on the host), `undo` gives back. What ends
-with the process by itself (its namespaces and the mounts in them) needs no undo.
+Rules: `describe` is a command that a person can type into a root shell with the same effect; `execute` does it by
+system calls and raises OSError; what a step acquires outside the process (a cgroup, a mount on the host), `undo`
+gives back. What ends with the process by itself (its namespaces and the mounts in them) needs no undo.
 """
 
 from __future__ import annotations
@@ -41,6 +41,12 @@ class Site:
         """The descriptors that become the container's standard input, output and error."""
         self.root = -1
         """Child's side: a descriptor of the root file system to be, once it is mounted."""
+        self.target = -1
+        """For exec: a pidfd of the running container's first process."""
+        self.terminal = -1
+        """Child's side: the controlling end of the terminal, for the monitor to fetch."""
+        self.environment: dict[str, str] = {}
+        """Child's side: the environment of the program to be."""
 
 
 class Step(Value):

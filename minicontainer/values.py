@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any, Self, dataclass_transform
 else:
 
-    def dataclass_transform(**_: object):
+    def dataclass_transform(**_: object) -> object:
         """Stand in for typing.dataclass_transform: at run time it only has to hand the class back."""
         return lambda cls: cls
 

@@ -1,0 +1,43 @@
+"""The union of an image's layers with a folder for the container's own changes.
+
+Layer: rootfs.
+
+    merged  = what the container sees
+    upper   = what it has changed: the only place that is written to
+    work    = scratch space of overlayfs, on the same file system as upper
+    lowers  = the image's layers, topmost first, shared by all containers and never written
+
+Source: Documentation/filesystems/overlayfs.rst of the kernel.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .. import linux
+from ..step import CHILD, Site, Step, quote
+
+
+class MountOverlay(Step):
+    """Mount the layers, with the container's own folder on top, as its root."""
+
+    lowers: tuple[str, ...]
+    upper: str
+    work: str
+    merged: str
+    in_user_namespace: bool = False
+
+    side = CHILD
+    manual = "mount(8), overlayfs in the kernel's documentation"
+
+    def options(self) -> str:
+        """The option string; without real root, whiteouts are kept in `user.` attributes (userxattr)."""
+        text = f"lowerdir={':'.join(self.lowers)},upperdir={self.upper},workdir={self.work}"
+        return text + ",userxattr" if self.in_user_namespace else text
+
+    def describe(self) -> str:
+        return f"mount -t overlay -o {quote(self.options())} overlay {quote(self.merged)}"
+
+    def execute(self, site: Site) -> None:
+        linux.mount("overlay", self.merged, "overlay", 0, self.options())
+        site.root = os.open(self.merged, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

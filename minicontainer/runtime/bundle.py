@@ -1,0 +1,56 @@
+"""The bundle of a container, as a folder: what `create` puts into it.
+
+Layer: runtime.
+
+    config.json                the specification
+    upper/ work/ merged/       for the overlay: the container's changes, scratch space, where it is mounted
+    hostname hosts resolv.conf what a container reads about its network, mounted into its /etc
+
+Source: bundle.md of the OCI runtime specification; hosts(5), resolv.conf(5).
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..documents import write_document
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_HOSTS = """\
+127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+ff00::0\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+"""
+
+
+def generated_files(network: str, hostname: str) -> dict[str, str]:
+    """The files for /etc, name → content. In the host's network they say what the host's own say."""
+    return {
+        "hostname": f"{hostname}\n",
+        "hosts": _read("/etc/hosts") if network == "host" else _HOSTS,
+        "resolv.conf": _read("/etc/resolv.conf"),
+    }
+
+
+def fill(folder: str, spec: dict[str, Any], files: dict[str, str]) -> None:
+    """Put into an empty folder what makes a bundle of it."""
+    for name in ("upper", "work", "merged"):
+        os.mkdir(os.path.join(folder, name), 0o755)
+    for name, content in files.items():
+        with open(os.path.join(folder, name), "w") as file:
+            file.write(content)
+    write_document(os.path.join(folder, "config.json"), spec, durable=False)  # state.py says when it is flushed
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,260 @@
+"""What is written down about each container.
+
+Layer: runtime.
+
+    STATE/containers/<id>/config.json      the specification (spec.py)
+                         /state.json       this module's document, see `new_state`
+                         /lock             held while the container changes its state
+                         /log.jsonl        logs.py
+                         /upper work merged, hostname hosts resolv.conf
+    STATE/names/<name>                     a symbolic link to ../containers/<id>: a name is taken by making it
+
+Rules. The kernel has the truth about processes, the file says what was intended: `load` compares the two, and where a
+monitor was killed it repairs the document before anyone sees it. A folder is filled under a name that begins with a
+dot, and renamed when it is whole; what a killed command has left half-made, the next `create` removes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from .. import linux
+from ..documents import Lock, read_document, write_document
+from ..errors import ContainerNotFound, IntegrityError, NameInUse
+from ..isolation.cgroups import cgroup_of, detect
+from ..paths import Paths
+from .identity import is_alive, send_signal
+from .lifecycle import CREATED, EXITED, RUNNING
+from .logs import timestamp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+State = dict[str, "Any"]
+
+
+def new_state(identifier: str, name: str, image: str, image_id: str, **more: object) -> State:
+    """The document of a container that was created and has never run. Processes are (pid, birth in clock ticks)."""
+    return {
+        "id": identifier,
+        "name": name,
+        "image": image,
+        "imageId": image_id,
+        "created": timestamp(),
+        "status": CREATED,
+        "first": [0, 0],
+        "monitor": [0, 0],
+        "startedAt": "",
+        "finishedAt": "",
+        "exitCode": 0,
+        "oomKilled": False,
+        "error": "",
+        **more,
+    }
+
+
+class Containers:
+    """The containers of one state folder."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
+        self._names = os.path.join(paths.state, "names")
+
+    def folder(self, identifier: str) -> str:
+        """The bundle of a container."""
+        return os.path.join(self.paths.containers, identifier)
+
+    def lock(self, identifier: str) -> Lock:
+        """The lock under which a container changes its state."""
+        return Lock(os.path.join(self.folder(identifier), "lock"))
+
+    def add(self, state: State, draft: str) -> None:
+        """Publish a container whose folder was filled at `draft`. Raises NameInUse."""
+        name, identifier = state["name"], state["id"]
+        link = os.path.join(self._names, name)
+        with self._names_lock():
+            holder = self._holder(link)
+            if holder:
+                raise NameInUse(
+                    f'the container name "/{name}" is already in use by container "{holder}"',
+                    hint=f"remove that one (minicontainer rm {name}) or choose another name",
+                )
+            os.makedirs(self._names, exist_ok=True)
+            if os.path.lexists(link):  # whoever made it was killed before its container was there, or after it was gone
+                os.unlink(link)
+            write_document(os.path.join(draft, "state.json"), state, durable=False)
+            os.symlink(f"../containers/{identifier}", link)
+            os.rename(draft, self.folder(identifier))
+
+    def _holder(self, link: str) -> str:
+        try:
+            identifier = os.path.basename(os.readlink(link))
+        except FileNotFoundError:
+            return ""
+        return identifier if os.path.exists(self.folder(identifier)) else ""
+
+    def draft(self, identifier: str) -> str:
+        """A new folder to fill, locked by this process: as long as it lives, nobody takes it for a left-over."""
+        os.makedirs(self.paths.containers, mode=0o711, exist_ok=True)
+        draft = os.path.join(self.paths.containers, f".{identifier}")
+        with self._names_lock():
+            os.mkdir(draft, 0o710)
+            self._draft_lock = Lock(os.path.join(draft, "lock"))
+            self._draft_lock.__enter__()
+        return draft
+
+    def _names_lock(self) -> Lock:
+        """Held for moments only: while names are looked up and taken, and while left-overs are told from work."""
+        return Lock(os.path.join(self.paths.state, "names.lock"))
+
+    def settle(self, draft: str) -> None:
+        """Let go of the draft, which is gone if it was published."""
+        remove_tree(draft)
+        self._draft_lock.__exit__()
+
+    def sweep(self) -> None:
+        """Remove the drafts, and what a removal left, of commands that were killed."""
+        for entry in self._listing():
+            folder = os.path.join(self.paths.containers, entry)
+            if entry.startswith(".") and self._is_abandoned(folder):
+                remove_tree(folder)
+
+    def _is_abandoned(self, folder: str) -> bool:
+        """Whether nobody holds the lock of this draft any more."""
+        with self._names_lock():
+            try:
+                descriptor = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return True
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            finally:
+                os.close(descriptor)
+            return True
+
+    def _listing(self) -> list[str]:
+        try:
+            return os.listdir(self.paths.containers)
+        except FileNotFoundError:
+            return []
+
+    def find(self, word: str) -> str:
+        """The ID that a name, an ID or the unique beginning of one stands for. Raises ContainerNotFound."""
+        if word and "/" not in word:
+            holder = self._holder(os.path.join(self._names, word))
+            if holder:
+                return holder
+            matches = [entry for entry in self._listing() if entry.startswith(word) and not entry.startswith(".")]
+            if len(matches) == 1:
+                return matches[0]
+            if matches:
+                raise ContainerNotFound(f"multiple IDs found with provided prefix: {word}", hint="give more digits")
+        raise ContainerNotFound(
+            f"No such container: {word}", hint="minicontainer ps -a lists all containers, also those that have ended"
+        )
+
+    def identifiers(self) -> list[str]:
+        """The IDs of all containers."""
+        return [entry for entry in self._listing() if not entry.startswith(".")]
+
+    def load(self, identifier: str) -> State:
+        """The state of a container, brought in line with the kernel. Raises ContainerNotFound, IntegrityError."""
+        state = self.read(identifier)
+        if state["status"] == RUNNING and not is_alive(state["monitor"]):
+            with self.lock(identifier):
+                state = self.read(identifier)
+                if state["status"] == RUNNING and not is_alive(state["monitor"]):
+                    self._repair(state)
+        return state
+
+    def read(self, identifier: str) -> State:
+        """The document as it is on disk."""
+        try:
+            state = read_document(os.path.join(self.folder(identifier), "state.json"))
+        except FileNotFoundError:
+            raise ContainerNotFound(f"No such container: {identifier}") from None
+        if not isinstance(state, dict) or state.keys() < new_state("", "", "", "").keys():
+            raise IntegrityError(
+                f"container {identifier[:12]} has a damaged state.json", hint=f"minicontainer rm -f {identifier[:12]}"
+            )
+        return state
+
+    def read_damaged(self, identifier: str) -> State:
+        """The state of a container that is to be removed whatever its documents look like."""
+        try:
+            return self.load(identifier)
+        except IntegrityError:
+            links = os.listdir(self._names) if os.path.isdir(self._names) else []
+            names = [name for name in links if os.path.basename(os.readlink(f"{self._names}/{name}")) == identifier]
+            state = new_state(identifier, names[0] if names else identifier, "", "")
+            self._end(identifier)
+            return state
+
+    def write(self, state: State) -> None:
+        """Replace the document, without waiting for the disk: that would cost a start 5 ms, and a power cut ends it anyway."""
+        write_document(os.path.join(self.folder(state["id"]), "state.json"), state, durable=False)
+
+    def flush(self, identifier: str) -> None:
+        """Wait until what is written down about a container is on the disk; nothing, if the container is gone."""
+        for name in ("config.json", "state.json"):
+            try:
+                descriptor = os.open(os.path.join(self.folder(identifier), name), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return
+            os.fsync(descriptor)
+            os.close(descriptor)
+
+    def _repair(self, state: State) -> None:
+        """The monitor was killed, and the kernel has killed its container with it: make sure, and write it down."""
+        self._end(state["id"])
+        send_signal(state["first"], linux.SIGKILL)
+        state.update(status=EXITED, exitCode=137, finishedAt=timestamp(), error="its monitor was killed")
+        self.write(state)
+
+    def _end(self, identifier: str) -> None:
+        """Kill whatever still runs in a container's cgroup, and remove it."""
+        cgroup = cgroup_of(detect(self.paths), identifier)
+        if cgroup.exists():
+            cgroup.kill_all()
+            cgroup.remove()
+
+    def remove(self, state: State) -> None:
+        """Take a container out of sight at once, then delete its files."""
+        folder = self.folder(state["id"])
+        grave = os.path.join(self.paths.containers, f".{state['id']}")
+        os.rename(folder, grave)
+        link = os.path.join(self._names, state["name"])
+        with self._names_lock():
+            if os.path.lexists(link) and os.path.basename(os.readlink(link)) == state["id"]:
+                os.unlink(link)
+        remove_tree(grave)
+
+
+def remove_tree(folder: str) -> None:
+    """Delete a folder and all in it; links are deleted, never followed. What is gone already is no error."""
+    for directory, folders, files in os.walk(folder, topdown=False, onerror=_open_up):
+        for name in files:
+            _forgive(os.unlink, os.path.join(directory, name))
+        for name in folders:
+            path = os.path.join(directory, name)
+            _forgive(os.unlink if os.path.islink(path) else os.rmdir, path)
+    _forgive(os.rmdir, folder)
+
+
+def _open_up(error: OSError) -> None:
+    """overlayfs keeps work/work at mode 0, which stops a normal user; the folder is empty."""
+    if isinstance(error, PermissionError):
+        os.chmod(error.filename, 0o700)
+    elif not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _forgive(action: Any, path: str) -> None:
+    try:
+        action(path)
+    except FileNotFoundError:
+        pass
