@@ -256,7 +256,7 @@ class Engine:
         return self.bundles.find(word)
 
     def states(self, ended: bool = False) -> list[State]:
-        """The states of the containers that run, or with `ended` of all, newest first; removed meanwhile: passed over."""
+        """The states of the containers that run, or with `ended` of all, newest first."""
         states = []
         for identifier in self.bundles.identifiers():
             try:

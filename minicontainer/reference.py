@@ -114,8 +114,9 @@ def _split_registry(text: str) -> tuple[str, str]:
 def _is_host(text: str) -> bool:
     """host, host:port, [IPv6] or [IPv6]:port."""
     if text.startswith("["):
-        address, _, port = text[1:].partition("]")
-        good, colon, port = bool(address) and not address.strip("0123456789abcdefABCDEF:"), port[:1], port[1:]
+        address, bracket, rest = text[1:].partition("]")
+        good = bracket != "" != address and not address.strip("0123456789abcdefABCDEF:")
+        colon, port = rest[:1], rest[1:]
     else:
         host, colon, port = text.partition(":")
         labels = host.split(".")

@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .monitor import Request, spawn
+from .monitor import Request, monitor, spawn, stand_alone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,27 +93,48 @@ class LauncherStarter:
 
 
 def serve(descriptor: int) -> None:
-    """The launcher's loop: a request in, a monitor out, until the other side is closed."""
+    """The launcher's loop, until the other side is closed: always one process ahead.
+
+    The process that takes a request was forked before it came: a spare, all ready, waits for it. When it has one, it
+    says so, and the next spare is made while it works. That takes the fork, 1.5 ms, out of every start.
+    """
     import gc
-    import pickle
     import socket
 
     from .. import linux
 
     linux.set_process_name("mc-launcher")
     gc.freeze()  # what is there now lives as long as this process; untouched, its pages stay shared with the monitors
-    channel = socket.socket(fileno=descriptor)
+    requests = socket.socket(fileno=descriptor)
     while True:
-        packet, descriptors, _, _ = socket.recv_fds(channel, 65536, 2)
-        if not packet:
-            return
-        while len(packet) < 4 or len(packet) < 4 + int.from_bytes(packet[:4], "big"):
-            packet += channel.recv(65536)
-        # From our own parent, over a socket pair that nobody else has.
-        spawn(pickle.loads(packet[4:]), *descriptors)  # noqa: S301
-        for passed in descriptors:
-            os.close(passed)
+        taken, taking = os.pipe()
+        if os.fork() == 0:
+            os.close(taken)
+            _be_a_spare(requests, taking)
+        os.close(taking)
+        another = os.read(taken, 1)  # nothing: the spare has ended, because there will be no more requests
+        os.close(taken)
         _reap()
+        if not another:
+            return
+
+
+def _be_a_spare(requests: socket, taking: int) -> None:
+    """Wait for one request, and become its monitor. Never returns."""
+    import pickle
+    import socket
+
+    stand_alone({requests.fileno(), taking})
+    packet, descriptors, _, _ = socket.recv_fds(requests, 65536, 2)
+    while packet and (len(packet) < 4 or len(packet) < 4 + int.from_bytes(packet[:4], "big")):
+        packet += requests.recv(65536)
+    if not packet:
+        os._exit(0)
+    os.write(taking, b"1")
+    os.close(taking)
+    requests.close()
+    # From our own parent, over a socket pair that nobody else has.
+    monitor(pickle.loads(packet[4:]), *descriptors)  # noqa: S301
 
 
 def _reap() -> None:

@@ -30,7 +30,11 @@ from .logs import LogWriter, timestamp
 from .perform import Performance
 from .plan import Plan
 from .pump import Pump
-from .state import Containers
+from .state import Containers, remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 class Request(Value):
@@ -52,29 +56,34 @@ def spawn(request: Request, client: int, lock: int = -1) -> int:
     `client` is a stream socket that gets the report; `lock`, held by the caller, stays held until the container runs.
     """
     pid = os.fork()
-    if pid:
-        return pid
+    if pid == 0:
+        stand_alone({client, lock})
+        monitor(request, client, lock)
+    return pid
+
+
+def monitor(request: Request, client: int, lock: int = -1) -> NoReturn:
+    """Be a monitor, in a process that stands alone."""
     code = 1
     try:
-        _stand_alone(client, lock)
         code = Monitor(request, client, lock).run()
     except BaseException as error:  # noqa: BLE001 - a copy of the caller must never go on from here
         frames.write_all(client, frames.frame(frames.REPORT, render({"failed": repr(error), "hint": "", "kind": ""})))
     os._exit(code)
 
 
-def _stand_alone(client: int, lock: int) -> None:
-    """Keep the two descriptors, close all others, and leave the caller's session and terminal."""
+def stand_alone(kept: set[int]) -> None:
+    """Leave the caller's session, terminal and signal settings, and close all descriptors but these."""
     os.setsid()
     linux.reset_signals()
     null = os.open("/dev/null", os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(null, number)
     first = 3
-    for kept in sorted(descriptor for descriptor in (client, lock) if descriptor >= 0):
-        if first < kept:
-            linux.close_range(first, kept - 1)
-        first = kept + 1
+    for descriptor in sorted(kept):
+        if first < descriptor:
+            linux.close_range(first, descriptor - 1)
+        first = max(first, descriptor + 1)
     linux.close_range(first)
     os.chdir("/")
     linux.set_process_name("mc-monitor")
@@ -150,14 +159,17 @@ class Monitor:
         self.site.pid = 0
         code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
         self.pump.close_log()
-        if self.request.record:
-            self._record_exit(code)
+        grave = self._record_exit(code) if self.request.record else ""
         self.pump.report({"exited": code})
         self.pump.finish()
-        if self.request.record:
+        # What nobody waits for: the disk.
+        if grave:
+            remove_tree(grave)
+        elif self.request.record:
             self.containers.flush(self.request.identifier)
 
-    def _record_exit(self, code: int) -> None:
+    def _record_exit(self, code: int) -> str:
+        """Write down how it ended; the folder to delete, if the container is to go (`--rm`)."""
         identifier = self.request.identifier
         killed_for_memory = self.request.cgroup.exists() and self.request.cgroup.oom_kills() > 0
         self.performance.undo()
@@ -171,6 +183,6 @@ class Monitor:
                 error=self.pump.log_failure,
             )
             if state["autoRemove"]:
-                self.containers.remove(state)
-            else:
-                self.containers.write(state)
+                return self.containers.bury(state)
+            self.containers.write(state)
+            return ""

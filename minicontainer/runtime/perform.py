@@ -53,7 +53,7 @@ class Performance:
     def prepare(self) -> None:
         """Perform all steps but the last. Raises StartFailed, with everything undone, when one fails.
 
-        `meanwhile` is called once, on our side, while the child is busy with its last steps: with two processors it is free.
+        `meanwhile` is called once, while the child is busy with its last steps: with two processors it costs nothing.
         """
         index = 0
         while index < len(self.plan) - 1:

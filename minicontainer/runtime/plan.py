@@ -53,7 +53,7 @@ Plan = tuple[Step, ...]
 _PREAMBLE = """\
 # Type this into a bash of root's, line by line, from top to bottom.
 loader=$(cd / && ls lib/*-linux-gnu/ld-linux-*.so.? lib64/ld-linux-*.so.? 2>/dev/null | head -n 1)
-export host="$loader --library-path $(cd / && echo lib/*-linux-gnu | tr ' ' ':'):lib64:lib"
+export host="/proc/self/cwd/$loader --library-path $(cd / && echo lib/*-linux-gnu | tr ' ' ':'):lib64:lib"
 """
 
 
@@ -160,12 +160,18 @@ def script(bundle: str, files: dict[str, str], plan: Plan, cgroups: tuple[str, .
 
     `files` are those that the bundle needs (name → content); `cgroups` the folders that are left over at the end.
     """
-    folder = quote(bundle)
-    lines = [_PREAMBLE, "# The bundle: folders for what the container changes, and files for its /etc"]
-    lines.append(f"mkdir -p {folder}/upper {folder}/work {folder}/merged")
-    lines += [f"printf %s {quote(content)} > {folder}/{name}" for name, content in files.items()]
+    identifier = bundle.rpartition("/")[2]
+    lines = ["# The bundle: folders for what the container changes, and files for its /etc"]
+    lines.append(f"mkdir -p {quote(bundle)}/upper {quote(bundle)}/work {quote(bundle)}/merged")
+    lines += [f"printf %s {quote(content)} > {quote(bundle)}/{name}" for name, content in files.items()]
     for step in plan:
         lines += ["", f"# {step.name}: {step.manual}", step.describe()]
-    lines += ["", "# Once that has ended, back in the first shell, what it leaves behind:", f"rm -r {folder}"]
-    lines += [f"rmdir {quote(group)}" for group in cgroups]
-    return "\n".join(lines) + "\n"
+    lines += ["", "# Once that has ended, back in the first shell, what it leaves behind:", f"rm -r {quote(bundle)}"]
+    for group in cgroups:
+        lines.append(f"rmdir {quote(group)}; rmdir --ignore-fail-on-non-empty {quote(group.rpartition('/')[0])}")
+    text = "\n".join(lines) + "\n"
+    # For the reader's sake. What is in quotes stays as it is: a shell would not look for variables there.
+    if quote(bundle) == bundle:
+        text = text.replace(f"{bundle}/merged", "$root").replace(bundle, "$bundle")
+    text = text.replace(f"minicontainer/{identifier}", "minicontainer/$id")
+    return f"{_PREAMBLE}export id={identifier}\nexport bundle={quote(bundle)} root={quote(bundle)}/merged\n\n{text}"

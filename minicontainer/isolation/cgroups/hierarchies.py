@@ -165,16 +165,16 @@ def _unified_tree(mount: str, visible: str, own: str) -> Hierarchy:
     A user without privilege may have had a group delegated (systemd-run --user --scope -p Delegate=yes): then that is
     where ours are made. Its processes may have been moved into our own SUPERVISOR before.
     """
-    base = ""
-    if not os.access(mount, os.W_OK):
-        inside = own.removeprefix(visible.rstrip("/")).removesuffix(f"/{PARENT}/{SUPERVISOR}")
-        if inside.startswith("/") and not inside.startswith("/.."):
-            base = inside.rstrip("/")
+    base, writable = "", os.access(mount, os.W_OK)
+    if not writable:
+        inside = own.removeprefix(visible.rstrip("/")).removesuffix(f"/{PARENT}/{SUPERVISOR}").rstrip("/")
+        if inside.startswith("/") and not inside.startswith("/..") and os.access(mount + inside, os.W_OK):
+            base, writable = inside, True
+    root = mount + base
     try:
-        root = mount + base
         controllers = tuple(_read(f"{root}/cgroup.controllers").decode().split())
         # Only the kernel's real root has no cgroup.type, and only it may hold processes and hand controllers down.
         crowded = os.path.exists(f"{root}/cgroup.type") and bool(_read(f"{root}/cgroup.procs"))
     except OSError:
         return Hierarchy(mount, 2, writable=False)
-    return Hierarchy(mount, 2, controllers, base, os.access(root, os.W_OK), crowded)
+    return Hierarchy(mount, 2, controllers, base, writable, crowded)
