@@ -71,7 +71,7 @@ def parse(data: bytes) -> Any:
         if not FAST:
             import json  # the slow road, only where the C scanner is missing
 
-            return json.loads(text)
+            return json.loads(text, parse_constant=_Strict.parse_constant)
         # The first call gives StopIteration at the offset where no value begins.
         value, end = make_scanner(_Strict())(text, 0)  # type: ignore[arg-type]  # it reads attributes, no more
         if end != len(text):
@@ -88,10 +88,12 @@ def render(value: object, sort_keys: bool = False) -> bytes:
     if not FAST:
         import json  # as above
 
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=sort_keys).encode()
-    encode = make_encoder({}, _refuse, encode_basestring, None, ":", ",", sort_keys, False, False)
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=sort_keys, allow_nan=False)
+    else:
+        encode = make_encoder({}, _refuse, encode_basestring, None, ":", ",", sort_keys, False, False)
+        text = "".join(encode(value, 0))
     # A lone surrogate (how Python keeps an argument that is not UTF-8) becomes its JSON escape, and comes back from it.
-    return "".join(encode(value, 0)).encode("utf-8", "backslashreplace")
+    return text.encode("utf-8", "backslashreplace")
 
 
 def digest_of(data: bytes) -> str:

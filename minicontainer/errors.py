@@ -37,7 +37,7 @@ class MinicontainerError(Exception):
         self.message = message
         self.hint = hint
 
-    def __reduce__(self) -> tuple[type[MinicontainerError], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[MinicontainerError], tuple[object, ...]]:
         """Keep the hint when the error crosses from the launcher to its client."""
         return type(self), (self.message, self.hint)
 

@@ -33,6 +33,10 @@ class ContainerError(MinicontainerError):
         self.exit_status = exit_status
         self.stderr = stderr
 
+    def __reduce__(self) -> tuple[type[ContainerError], tuple[object, ...]]:
+        """Keep the exit code and the error output when the error is pickled."""
+        return type(self), (self.message, self.hint, self.exit_status, self.stderr)
+
 
 class ExecResult(NamedTuple):
     """What became of a process run in a container."""

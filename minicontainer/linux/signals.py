@@ -20,22 +20,33 @@ _NAMES = (
 SIGNALS = {name: number for number, name in enumerate(_NAMES, start=1)}
 """Signal name without SIG -> number."""
 
-_LARGEST = 64
+# Real-time signals have no names of their own; the C library keeps the first two for itself (signal(7)).
+_RTMIN, _RTMAX = 34, 64
 
 SIG_BLOCK = 0
 SIG_UNBLOCK = 1
 SIG_SETMASK = 2
+_SIG_IGN = 1
 _SFD_CLOEXEC = 0o2000000
 _SIGINFO_SIZE = 128
 
 
 def signal_number(word: str) -> int:
-    """The number of a signal given as TERM, SIGTERM, sigterm or 15. Raises ValueError for anything else."""
+    """The number of a signal given as TERM, SIGTERM, sigterm, 15 or RTMIN+3. Raises ValueError for anything else."""
     name = word.upper().removeprefix("SIG")
     if name in SIGNALS:
         return SIGNALS[name]
-    if word.isascii() and word.isdecimal() and 1 <= int(word) <= _LARGEST:
-        return int(word)
+    for start, base, sign in (("RTMIN", _RTMIN, 1), ("RTMAX", _RTMAX, -1)):
+        if name.startswith(start):
+            steps = name[len(start) :].removeprefix("+" if sign > 0 else "-") or "0"
+            name = str(base + sign * int(steps)) if steps.isascii() and steps.isdecimal() else ""
+            return _checked(name, word, _RTMIN)
+    return _checked(word, word, 1)
+
+
+def _checked(digits: str, word: str, least: int) -> int:
+    if digits.isascii() and digits.isdecimal() and least <= int(digits) <= _RTMAX:
+        return int(digits)
     raise ValueError(word)
 
 
@@ -60,6 +71,11 @@ def reset_signals() -> None:
     for number in range(1, 65):
         _libc.signal(number, None)  # SIGKILL, SIGSTOP and the C library's own two refuse, and have no other action
     block_signals((), how=SIG_SETMASK)
+
+
+def ignore_broken_pipes() -> None:
+    """Have a write that nobody will read fail with EPIPE; SIGPIPE's default would kill the writer (pipe(7))."""
+    _libc.signal(SIGNALS["PIPE"], _SIG_IGN)
 
 
 def signalfd(numbers: tuple[int, ...]) -> int:

@@ -124,7 +124,7 @@ class Mount(Step):
             raise OSError(error.errno, error.strerror, self.target) from None
         finally:
             os.close(descriptor)
-        # Everything in this namespace is private already (MakeMountsPrivate); any other propagation has to be asked for.
+        # Everything in this namespace is private already (MakeMountsPrivate); any other propagation is asked for.
         if propagation & linux.MS_PRIVATE:
             propagation = 0
         if (self.is_bind and flags & ~(linux.MS_BIND | linux.MS_REC)) or propagation:

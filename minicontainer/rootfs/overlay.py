@@ -32,7 +32,8 @@ class MountOverlay(Step):
 
     def options(self) -> str:
         """The option string; without real root, whiteouts are kept in `user.` attributes (userxattr)."""
-        text = f"lowerdir={':'.join(self.lowers)},upperdir={self.upper},workdir={self.work}"
+        lowers = ":".join(map(_escape, self.lowers))
+        text = f"lowerdir={lowers},upperdir={_escape(self.upper)},workdir={_escape(self.work)}"
         return text + ",userxattr" if self.in_user_namespace else text
 
     def describe(self) -> str:
@@ -41,3 +42,8 @@ class MountOverlay(Step):
     def execute(self, site: Site) -> None:
         linux.mount("overlay", self.merged, "overlay", 0, self.options())
         site.root = os.open(self.merged, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _escape(path: str) -> str:
+    """Commas end an option and colons a layer, unless a backslash is before them."""
+    return path.replace("\\", "\\\\").replace(",", "\\,").replace(":", "\\:")

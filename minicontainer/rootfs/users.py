@@ -10,6 +10,7 @@ Format of the files: passwd(5), group(5).
 from __future__ import annotations
 
 import os
+import stat
 
 from .. import linux
 from ..errors import InvalidArgument
@@ -27,25 +28,40 @@ class Account(Value):
     home: str = "/"
 
 
-def _read(lowers: tuple[str, ...], path: str) -> list[list[str]]:
-    """The colon-separated rows of a file, from the topmost layer that has it; no link leads out of the layer."""
+def _read(lowers: tuple[str, ...], path: str, columns: int) -> list[list[str]]:
+    """The rows of a file, from the topmost layer that has it or has deleted it; no link leads out of the layer.
+
+    Rows with too few columns, or without proper numbers in the third (and, in passwd, the fourth), are passed over.
+    """
     for layer in lowers:
         root = os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            with open(linux.openat2(root, path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-                text = file.read(1 << 20).decode("utf-8", "surrogateescape")
-        except OSError:  # not in this layer, or not a file that can be read: the next one decides
+            descriptor = linux.openat2(root, path, os.O_PATH)
+        except OSError:  # not in this layer: the next one decides
             continue
         finally:
             os.close(root)
-        return [line.split(":") for line in text.splitlines()]
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # a whiteout (overlayfs), or no file that has rows
+                return []
+            with open(f"/proc/self/fd/{descriptor}", "rb") as file:
+                text = file.read(1 << 20).decode("utf-8", "surrogateescape")
+        finally:
+            os.close(descriptor)
+        rows = [line.split(":") for line in text.splitlines()]
+        numbers = slice(2, 4) if columns > 4 else slice(2, 3)
+        return [row for row in rows if len(row) >= columns and all(map(_is_id, row[numbers]))]
     return []
 
 
+def _is_id(word: str) -> bool:
+    return word.isascii() and word.isdecimal() and int(word) <= _LARGEST_ID
+
+
 def _number(word: str) -> int | None:
-    if not (word.isascii() and word.isdigit()):
+    if not (word.isascii() and word.isdecimal()):
         return None
-    if int(word) > _LARGEST_ID:
+    if not _is_id(word):
         raise InvalidArgument(f"uids and gids must be in range 0-{_LARGEST_ID}")
     return int(word)
 
@@ -59,8 +75,8 @@ def look_up_account(user: str, lowers: tuple[str, ...]) -> Account:
     name, _, group = user.partition(":")
     number = 0 if not name else _number(name)
     account, known_as = Account(uid=number or 0), ""
-    for row in _read(lowers, "etc/passwd"):
-        if len(row) >= 6 and (row[0] == name or (number is not None and row[2] == str(number))):
+    for row in _read(lowers, "etc/passwd", columns=6):
+        if row[0] == name if number is None else int(row[2]) == number:
             account = Account(int(row[2]), int(row[3]), (), row[5] or "/")
             known_as = row[0]
             break
@@ -70,11 +86,11 @@ def look_up_account(user: str, lowers: tuple[str, ...]) -> Account:
                 f"unable to find user {name}: no matching entries in passwd file",
                 hint="a numeric user, such as --user 1000, needs no entry in the image",
             )
-    rows = _read(lowers, "etc/group")
+    rows = _read(lowers, "etc/group", columns=3)
     if group:
         gid = _number(group)
         for row in rows:
-            if len(row) >= 3 and row[0] == group:
+            if row[0] == group:
                 gid = int(row[2])
                 break
         if gid is None:

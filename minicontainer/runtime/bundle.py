@@ -41,10 +41,13 @@ def generated_files(network: str, hostname: str) -> dict[str, str]:
 def fill(folder: str, spec: dict[str, Any], files: dict[str, str]) -> None:
     """Put into an empty folder what makes a bundle of it."""
     for name in ("upper", "work", "merged"):
-        os.mkdir(os.path.join(folder, name), 0o755)
+        path = os.path.join(folder, name)
+        os.mkdir(path)
+        os.chmod(path, 0o755)  # whatever the caller's umask: what these allow is what any user inside may do
     for name, content in files.items():
         with open(os.path.join(folder, name), "w") as file:
             file.write(content)
+            os.fchmod(file.fileno(), 0o644)
     write_document(os.path.join(folder, "config.json"), spec, durable=False)  # state.py says when it is flushed
 
 

@@ -21,7 +21,7 @@ def identity_of(pid: int) -> list[int]:
 def is_alive(process: list[int]) -> bool:
     """Whether this very process is there, and no zombie."""
     pid, birth = process
-    return pid > 0 and linux.birth_of(pid) == birth
+    return pid > 0 and birth > 0 and linux.birth_of(pid) == birth
 
 
 def _open(process: list[int]) -> int:

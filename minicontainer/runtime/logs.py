@@ -14,6 +14,7 @@ import os
 import time
 
 from ..documents import parse, render
+from ..errors import IntegrityError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,8 +36,13 @@ class LogWriter:
     """Appends to a log what comes out of a container's streams."""
 
     def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         self._pending = {STDOUT: b"", STDERR: b""}
+        end = os.lseek(self._fd, 0, os.SEEK_END)
+        if (
+            end and os.pread(self._fd, 1, end - 1) != b"\n"
+        ):  # a line that was torn by a crash must not take the next one with it
+            os.write(self._fd, b"\n")
         self.failure = ""
 
     def write(self, stream: str, data: bytes) -> None:
@@ -93,9 +99,18 @@ def read_log(
             while line := file.readline():
                 partial += line
                 if partial.endswith(b"\n"):
-                    entry = parse(partial)
-                    partial = b""
-                    yield entry["stream"], entry["log"].encode("utf-8", "surrogateescape"), entry["time"]
+                    entry, partial = _entry(partial), b""
+                    if entry:
+                        yield entry
             if not going_on:
                 return
             time.sleep(interval)
+
+
+def _entry(line: bytes) -> tuple[str, bytes, str] | None:
+    """One line of a log; None for an empty one, and for one that a crash has torn."""
+    try:
+        entry = parse(line)
+        return entry["stream"], entry["log"].encode("utf-8", "surrogateescape"), entry["time"]
+    except (IntegrityError, KeyError, TypeError, AttributeError):
+        return None

@@ -30,7 +30,7 @@ from .logs import LogWriter, timestamp
 from .perform import Performance
 from .plan import Plan
 from .pump import Pump
-from .state import Containers, remove_tree
+from .state import Containers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def stand_alone(kept: set[int]) -> None:
     """Leave the caller's session, terminal and signal settings, and close all descriptors but these."""
     os.setsid()
     linux.reset_signals()
+    linux.ignore_broken_pipes()  # neither a client that leaves nor a program that closes its input may end a monitor
     null = os.open("/dev/null", os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(null, number)
@@ -159,17 +160,14 @@ class Monitor:
         self.site.pid = 0
         code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
         self.pump.close_log()
-        grave = self._record_exit(code) if self.request.record else ""
+        if self.request.record:
+            self._record_exit(code)
         self.pump.report({"exited": code})
         self.pump.finish()
-        # What nobody waits for: the disk.
-        if grave:
-            remove_tree(grave)
-        elif self.request.record:
+        if self.request.record:  # nobody waits for the disk any more
             self.containers.flush(self.request.identifier)
 
-    def _record_exit(self, code: int) -> str:
-        """Write down how it ended; the folder to delete, if the container is to go (`--rm`)."""
+    def _record_exit(self, code: int) -> None:
         identifier = self.request.identifier
         killed_for_memory = self.request.cgroup.exists() and self.request.cgroup.oom_kills() > 0
         self.performance.undo()
@@ -183,6 +181,6 @@ class Monitor:
                 error=self.pump.log_failure,
             )
             if state["autoRemove"]:
-                return self.containers.bury(state)
-            self.containers.write(state)
-            return ""
+                self.containers.remove(state)
+            else:
+                self.containers.write(state)

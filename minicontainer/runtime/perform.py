@@ -182,6 +182,7 @@ def _be_the_child(plan: Plan, site: Site) -> None:
     index = next(i for i, step in enumerate(plan) if isinstance(step, CloneIntoNamespaces)) + 1
     try:
         linux.die_with_parent()
+        os.setsid()  # `kill 0` inside reaches the group of its sender: not the monitor's
         os.umask(0)
         while True:
             packet = os.read(site.channel, _PACKET)

@@ -123,7 +123,11 @@ def _mounts(spec: dict[str, Any], root: str, hierarchies: Hierarchies, in_user_n
         if entry["type"] == "cgroup":
             if hierarchies.version == "v2":
                 steps.append(Mount("cgroup", entry["destination"], "cgroup2", options, root))
-            elif not in_user_namespace:
+            elif in_user_namespace:
+                # v1's trees can't be mounted there, and where /sys is the host's own its trees would show through.
+                empty = ("nosuid", "noexec", "nodev", "ro", "mode=755")
+                steps.append(Mount("tmpfs", entry["destination"], "tmpfs", empty, root))
+            else:
                 trees = [tree for tree in hierarchies.used() if tree.version == 1]
                 steps.append(MountCgroupsV1(tuple(",".join(tree.controllers) for tree in trees), root))
         else:

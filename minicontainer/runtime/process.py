@@ -45,8 +45,7 @@ class OpenTerminal(Step):
             console = open_inside(root, "/dev/console", make="file")
             linux.mount(f"/proc/self/fd/{slave}", f"/proc/self/fd/{console}", "", linux.MS_BIND)
             os.close(console)
-        os.setsid()
-        fcntl.ioctl(slave, _TIOCSCTTY, 0)
+        fcntl.ioctl(slave, _TIOCSCTTY, 0)  # of the session that perform.py has made
         site.stdio = (slave, slave, slave)
         site.terminal = master
 
@@ -124,7 +123,8 @@ class Exec(Step):
         if "/" in program:
             os.execve(program, self.arguments, environment)
         denied = False
-        for folder in environment.get("PATH", "").split(":"):
+        path = environment.get("PATH", "")
+        for folder in path.split(":") if path else ():
             candidate = os.path.join(folder or ".", program)
             try:
                 os.execve(candidate, self.arguments, environment)

@@ -223,18 +223,14 @@ class Containers:
             cgroup.remove()
 
     def remove(self, state: State) -> None:
-        """Take a container out of sight, and delete its files."""
-        remove_tree(self.bury(state))
-
-    def bury(self, state: State) -> str:
-        """Take a container out of sight, name and all; the folder that is left to delete. The caller has its lock."""
+        """Take a container out of sight at once, name and all, then delete its files. The caller has its lock."""
         grave = os.path.join(self.paths.containers, f".{state['id']}")
         os.rename(self.folder(state["id"]), grave)
         link = os.path.join(self._names, state["name"])
         with self._names_lock():
             if os.path.lexists(link) and os.path.basename(os.readlink(link)) == state["id"]:
                 os.unlink(link)
-        return grave
+        remove_tree(grave)
 
 
 def remove_tree(folder: str) -> None:
