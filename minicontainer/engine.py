@@ -17,7 +17,7 @@ import os
 
 from . import errors, linux
 from .documents import read_document
-from .errors import InvalidArgument, MinicontainerError, NameInUse
+from .errors import IntegrityError, InvalidArgument, MinicontainerError, NameInUse
 from .images import Image, ImageStore
 from .isolation.cgroups import Cgroup, CreateCgroup, cgroup_of, check_limits, detect, limits_from_spec
 from .paths import Paths
@@ -85,8 +85,7 @@ class Engine:
         self.bundles.sweep()
         identifier = os.urandom(32).hex()
         spec = self._spec(identifier, image, lowers, options)
-        draft = self.bundles.draft(identifier)
-        try:
+        with self.bundles.draft(identifier) as draft:
             fill(draft, spec, generated_files(options.network, spec["hostname"]))
             state = new_state(
                 identifier,
@@ -102,8 +101,6 @@ class Engine:
                 labels=dict(options.labels),
             )
             self._publish(state, draft, chosen=bool(name))
-        finally:
-            self.bundles.settle(draft)
         return identifier
 
     def _publish(self, state: State, draft: str, chosen: bool) -> None:
@@ -125,10 +122,7 @@ class Engine:
             )
         if options.network not in ("none", "host"):
             raise InvalidArgument(f"network {options.network} not found", hint="there are two: none and host")
-        if options.working_directory and not options.working_directory.startswith("/"):
-            raise InvalidArgument(
-                f"the working directory '{options.working_directory}' is invalid, it needs to be an absolute path"
-            )
+        _check_working_directory(options)
         check_limits(limits_from_spec(resources_of(options)), host_cpus=os.cpu_count() or 1)
 
     def _spec(self, identifier: str, image: Image, lowers: tuple[str, ...], options: Options) -> dict[str, Any]:
@@ -161,17 +155,17 @@ class Engine:
         """Run another process in a running container; like `start`, always attached. Raises WrongState as well."""
         state = self.bundles.load(identifier)
         lifecycle.check(state["status"], "exec", state["name"])
+        _check_working_directory(options)
         spec = self.spec_of(identifier)
         process = dict(spec["process"], terminal=options.tty, args=list(options.command))
         if options.user:
             layers = (os.path.join(self.paths.layers, layer) for layer in state["layers"])
             upper = os.path.join(self.bundles.folder(identifier), "upper")
-            account = look_up_account(options.user, (upper, *layers))
-            process["user"] = {
-                "uid": account.uid,
-                "gid": account.gid,
-                "additionalGids": list(account.groups),
-            }
+            lowers = (upper, *layers)
+            account, own = look_up_account(options.user, lowers), look_up_account(str(process["user"]["uid"]), lowers)
+            process["user"] = {"uid": account.uid, "gid": account.gid, "additionalGids": list(account.groups)}
+            home = {f"HOME={own.home}": f"HOME={account.home}"}  # unless it was given another one
+            process["env"] = [home.get(entry, entry) for entry in process["env"]]
         process["cwd"] = options.working_directory or process["cwd"]
         process["env"] = [*process["env"], *(["TERM=xterm"] if options.tty else []), *options.environment]
         hierarchies = detect(self.paths)
@@ -238,7 +232,13 @@ class Engine:
 
     def remove(self, identifier: str, force: bool = False) -> None:
         """Delete a container and all that it wrote; `force` kills it first. Raises WrongState when it is running."""
-        state = self.bundles.read_damaged(identifier) if force else self.bundles.load(identifier)
+        try:
+            state = self.bundles.load(identifier)
+        except IntegrityError as error:
+            if not force:
+                raise
+            self.bundles.end(identifier)
+            state = self.bundles.damaged(identifier, error.message)
         if force and state["status"] == RUNNING:
             send_signal(state["first"], linux.SIGKILL)
             wait_for_end(state["monitor"])
@@ -246,7 +246,8 @@ class Engine:
                 return
             state = self.bundles.load(identifier)
         with self.bundles.lock(identifier):
-            lifecycle.check(state["status"], "remove", state["name"])
+            if state["status"] != lifecycle.DAMAGED:
+                lifecycle.check(state["status"], "remove", state["name"])
             self.bundles.remove(state)
 
     # ── looking ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -261,8 +262,10 @@ class Engine:
         for identifier in self.bundles.identifiers():
             try:
                 states.append(self.bundles.load(identifier))
-            except errors.ContainerNotFound:
+            except errors.ContainerNotFound:  # removed meanwhile
                 continue
+            except IntegrityError as error:
+                states.append(self.bundles.damaged(identifier, error.message))
         states.sort(key=lambda state: str(state["created"]), reverse=True)
         return [state for state in states if ended or state["status"] == RUNNING]
 
@@ -272,7 +275,10 @@ class Engine:
 
     def spec_of(self, identifier: str) -> dict[str, Any]:
         """The specification of a container: its config.json."""
-        spec: dict[str, Any] = read_document(os.path.join(self.bundles.folder(identifier), "config.json"))
+        try:
+            spec: dict[str, Any] = read_document(os.path.join(self.bundles.folder(identifier), "config.json"))
+        except FileNotFoundError:
+            raise errors.ContainerNotFound(f"No such container: {identifier}") from None
         return spec
 
     def cgroup(self, identifier: str) -> Cgroup:
@@ -296,3 +302,9 @@ class Engine:
         """Remove an image's name, and what nothing uses any more: what went, a line each. Raises Conflict."""
         users = {state["imageId"]: state["id"] for state in self.states(ended=True)}
         return self.store.remove(name, force, users)
+
+
+def _check_working_directory(options: Options) -> None:
+    path = options.working_directory
+    if path and not path.startswith("/"):
+        raise InvalidArgument(f"the working directory '{path}' is invalid, it needs to be an absolute path")

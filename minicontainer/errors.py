@@ -26,11 +26,14 @@ did; other commands exit with 1.
 
 from __future__ import annotations
 
+GENERAL = 125
+"""The exit code of an error of the engine itself."""
+
 
 class MinicontainerError(Exception):
     """The root of the tree: catch it to catch all that the engine raises on purpose."""
 
-    exit_code = 125
+    exit_code = GENERAL
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)

@@ -67,7 +67,8 @@ def parse_reference(text: str) -> Reference:
     rest, at, digest = remainder.partition("@")
     repository, colon, tag = rest.partition(":")
     if repository.lower() != repository:
-        hint = f"write it as {repository.removeprefix(OFFICIAL).lower()}"
+        lower = repository.removeprefix(OFFICIAL).lower()
+        hint = f"write it as {lower}" if all(_is_component(part) for part in lower.split("/")) else ""
         raise InvalidArgument(f"invalid reference format: repository name ({repository}) must be lowercase", hint)
     good = _is_host(registry) and all(_is_component(part) for part in repository.split("/"))
     if not good or (colon and not _is_tag(tag)) or (at and not _has_digest_form(digest)):

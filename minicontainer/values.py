@@ -36,9 +36,11 @@ class Value:
 
     def __init_subclass__(cls) -> None:
         """Collect the fields of `cls`: inherited ones first, as in a dataclass."""
-        own = tuple(name for name in cls.__dict__.get("__annotations__", {}) if not name.startswith("_"))
-        inherited = tuple(name for name in cls._fields if name not in own)
-        cls._fields = inherited + own
+        own = [name for name in cls.__dict__.get("__annotations__", {}) if not name.startswith("_")]
+        for name in own:
+            if isinstance(getattr(cls, name, None), property):
+                raise TypeError(f"{cls.__name__}: the field {name!r} would be hidden by a property of that name")
+        cls._fields += tuple(name for name in own if name not in cls._fields)
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         fields = self._fields
@@ -68,7 +70,9 @@ class Value:
         return tuple(getattr(self, name) for name in self._fields)
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other._key() == self._key()
+        if type(other) is not type(self):
+            return NotImplemented
+        return other._key() == self._key()
 
     def __hash__(self) -> int:
         return hash((type(self), self._key()))

@@ -16,8 +16,9 @@ import os
 import sys
 
 from .. import __version__
-from ..errors import HostError, InvalidArgument, MinicontainerError
+from ..errors import GENERAL, HostError, InvalidArgument, MinicontainerError
 from ..values import Value
+from .options import HelpWanted, UsageError, describe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,14 +73,18 @@ _INTERRUPTED = 130
 
 def main(arguments: list[str], more: dict[str, str] | None = None) -> int:
     """Run one command line; the exit code. `more`: verbs that live elsewhere, for the overview (name → summary)."""
+    _prepare_streams()
     try:
-        return _dispatch(arguments, more or {})
+        code = _dispatch(arguments, more or {})
+        if sys.stdout:
+            sys.stdout.flush()
+        return code
     except MinicontainerError as error:
         return _report(error, arguments)
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BrokenPipeError:  # `minicontainer ps | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
         return 1
     except PermissionError as error:
         where = f": {error.filename}" if error.filename else ""
@@ -87,9 +92,25 @@ def main(arguments: list[str], more: dict[str, str] | None = None) -> int:
             HostError(f"permission denied{where}", hint="run it with sudo, or give a --root of your own"), arguments
         )
     except OSError as error:
+        _drop_output()
         where = f": {error.filename}" if error.filename else ""
         hint = "free some space, or give another --root" if error.errno == 28 else ""
         return _report(HostError(f"{(error.strerror or str(error)).lower()}{where}", hint=hint), arguments)
+
+
+def _prepare_streams() -> None:
+    """Have descriptors 0, 1 and 2 taken, so that no file of ours is mistaken for them, and any text be printable."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for stream in (sys.stdout, sys.stderr):
+        if stream:  # None where the descriptor was closed
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _drop_output() -> None:
+    """What couldn't be written must not be tried again when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _dispatch(arguments: list[str], more: dict[str, str]) -> int:
@@ -105,17 +126,14 @@ def _dispatch(arguments: list[str], more: dict[str, str]) -> int:
         raise InvalidArgument(f"'{verb}' is not a minicontainer command.", hint=_nearest(verb, [*COMMANDS, *more]))
     command = COMMANDS[verb]
     module = __import__(f"{__name__}.{command.module}", fromlist=[command.function])
-    if _asks_for_help(rest):
-        from .options import describe
-
-        options = describe(getattr(module, command.flags))
-        print(
-            f"Usage:  minicontainer {command.usage}\n\n{command.summary}\n"
-            + (f"\nOptions:\n{options}" if options else "")
-        )
-        return 0
     handler: Callable[[Engine, list[str]], int] = getattr(module, command.function)
-    return handler(_engine(root), rest)
+    try:
+        return handler(_engine(root), rest)
+    except HelpWanted:
+        options = describe(getattr(module, command.flags))
+        print(f"Usage:  minicontainer {command.usage}\n\n{command.summary}")
+        print(f"\nOptions:\n{options}" if options else "", end="\n" if options else "")
+        return 0
 
 
 def _engine(root: str) -> Engine:
@@ -133,16 +151,14 @@ def _engine(root: str) -> Engine:
 
 def _global_options(arguments: list[str]) -> tuple[str, list[str]]:
     """`--root DIR` before the verb."""
-    if arguments and arguments[0].startswith("--root="):
-        return arguments[0].partition("=")[2], arguments[1:]
-    if len(arguments) >= 2 and arguments[0] == "--root":
-        return arguments[1], arguments[2:]
-    return "", arguments
-
-
-def _asks_for_help(rest: list[str]) -> bool:
-    """`--help` among the first flags, not among the arguments of a container's command."""
-    return bool(rest) and rest[0] == "--help"
+    if not arguments or arguments[0].partition("=")[0] != "--root":
+        return "", arguments
+    _, equals, root = arguments[0].partition("=")
+    if not equals:
+        root, arguments = "".join(arguments[1:2]), arguments[1:]
+    if not root:
+        raise UsageError("--root needs a folder", hint="minicontainer --root /srv/lab ps")
+    return root, arguments[1:]
 
 
 def _report(error: MinicontainerError, arguments: list[str]) -> int:
@@ -150,12 +166,10 @@ def _report(error: MinicontainerError, arguments: list[str]) -> int:
     print(f"minicontainer: {error.message}", file=sys.stderr)
     if error.hint:
         print(f"  hint: {error.hint}", file=sys.stderr)
-    _, rest = _global_options(arguments)
-    starts = bool(rest) and rest[0] == "run"
-    usage = isinstance(error, InvalidArgument) and "flag" in error.message
-    if rest and rest[0] == "exec" and error.exit_code == 125 and not usage:
-        return 1
-    return error.exit_code if starts or usage or error.exit_code != 125 else 1
+    verb = next((word for word in arguments if word in COMMANDS), "")
+    if isinstance(error, UsageError) or verb == "run" or error.exit_code != GENERAL:
+        return error.exit_code
+    return 1
 
 
 def _nearest(word: str, known: list[str]) -> str:

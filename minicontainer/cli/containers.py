@@ -10,7 +10,7 @@ import sys
 
 from .. import linux
 from ..engine import STOP_TIMEOUT, Engine
-from ..errors import ContainerNotFound, ImageNotFound, InvalidArgument, MinicontainerError, WrongState
+from ..errors import ContainerNotFound, ImageNotFound, IntegrityError, InvalidArgument, MinicontainerError
 from ..runtime.logs import STDERR
 from ..runtime.state import State
 from . import table
@@ -49,13 +49,18 @@ def ps(engine: Engine, arguments: list[str]) -> int:
         return 0
     rows = []
     for state in states:
-        command = engine.spec_of(state["id"])["process"]["args"]
+        try:
+            command = engine.spec_of(state["id"])["process"]["args"]
+        except ContainerNotFound:  # removed meanwhile
+            continue
+        except IntegrityError:
+            command = []
         rows.append(
             (
                 state["id"][:digits],
                 state["image"],
-                f'"{" ".join(command)}"' if values["no-trunc"] else table.short_command(command),
-                f"{table.duration(table.seconds_since(state['created']))} ago",
+                table.quoted(" ".join(command)) if values["no-trunc"] else table.short_command(command),
+                table.age(state["created"]),
                 status_of(state),
                 "",
                 state["name"],
@@ -70,8 +75,8 @@ def status_of(state: State) -> str:
     if state["status"] == "running":
         return f"Up {table.duration(table.seconds_since(state['startedAt']))}"
     if state["status"] == "exited":
-        return f"Exited ({state['exitCode']}) {table.duration(table.seconds_since(state['finishedAt']))} ago"
-    return "Created"
+        return f"Exited ({state['exitCode']}) {table.age(state['finishedAt'])}"
+    return str(state["status"]).capitalize()
 
 
 def logs(engine: Engine, arguments: list[str]) -> int:
@@ -80,7 +85,7 @@ def logs(engine: Engine, arguments: list[str]) -> int:
     identifier = engine.find(_only(rest, "logs"))
     entries = engine.logs(identifier, follow=bool(values["follow"]))
     if values["tail"] != "all":
-        if not values["tail"].isdecimal():
+        if not (values["tail"].isascii() and values["tail"].isdecimal() and len(values["tail"]) < 20):
             raise InvalidArgument(f"invalid value for --tail: {values['tail']}", hint='a number, or "all"')
         count = int(values["tail"])
         past = list(engine.logs(identifier))
@@ -130,7 +135,7 @@ def _each(names: list[str], verb: str, action: Callable[[str], None]) -> int:
         try:
             action(name)
             print(name, flush=True)
-        except (ContainerNotFound, WrongState) as error:
+        except MinicontainerError as error:
             report(error)
             code = 1
     return code

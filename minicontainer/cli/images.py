@@ -9,6 +9,7 @@ import sys
 
 from ..engine import Engine
 from ..errors import Conflict, ImageNotFound, InvalidArgument
+from ..images import Image
 from . import table
 from .containers import report
 from .options import SWITCH, Flag, parse
@@ -25,19 +26,23 @@ BOOTSTRAP_USAGE = "minicontainer image bootstrap [OPTIONS] busybox|debian"
 def images(engine: Engine, arguments: list[str]) -> int:
     """List images."""
     values, rest = parse(IMAGES_FLAGS, arguments, "images")
-    found = [image for image in engine.store.list() if not rest or image.reference.partition(":")[0] == rest[0]]
+    found = [image for image in engine.store.list() if not rest or rest[0] in (image.reference, _repository(image))]
     rows = []
     for image in found:
         identifier = image.id if values["no-trunc"] else image.id.removeprefix("sha256:")[:12]
-        repository, _, tag = image.reference.rpartition(":")
-        age = f"{table.duration(table.seconds_since(image.created))} ago" if image.created else "N/A"
-        rows.append((repository or "<none>", tag or "<none>", identifier, age, table.size(image.size)))
+        repository, tag = _repository(image), image.reference.rpartition(":")[2]
+        age, size = table.age(image.created), table.size(image.size)
+        rows.append((repository or "<none>", tag or "<none>", identifier, age, size))
     if values["quiet"]:
         for identifier in dict.fromkeys(row[2] for row in rows):
             print(identifier)
         return 0
     table.print_table(("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"), rows)
     return 0
+
+
+def _repository(image: Image) -> str:
+    return image.reference.rpartition(":")[0]
 
 
 def rmi(engine: Engine, arguments: list[str]) -> int:
@@ -63,17 +68,17 @@ def image(engine: Engine, arguments: list[str]) -> int:
     """`image bootstrap FLAVOUR`: make a base image from this machine's packages."""
     from ..images.bootstrap import bootstrap  # not on the way of `run`
 
-    if arguments[:1] != ["bootstrap"]:
+    values, rest = parse(BOOTSTRAP_FLAGS, arguments, "image bootstrap")
+    if rest[:1] != ["bootstrap"]:
         raise InvalidArgument(
-            f"unknown command: minicontainer image {' '.join(arguments)}".rstrip(), hint=f"usage: {BOOTSTRAP_USAGE}"
+            f"unknown command: minicontainer image {' '.join(rest)}".rstrip(), hint=f"usage: {BOOTSTRAP_USAGE}"
         )
-    values, rest = parse(BOOTSTRAP_FLAGS, arguments[1:], "image bootstrap")
-    if len(rest) != 1:
+    if len(rest) != 2:
         raise InvalidArgument(
             '"minicontainer image bootstrap" requires exactly 1 argument.', hint=f"usage: {BOOTSTRAP_USAGE}"
         )
     made = bootstrap(
-        engine.store, rest[0], suite=values["suite"], progress=lambda text: print(text, file=sys.stderr, flush=True)
+        engine.store, rest[1], suite=values["suite"], progress=lambda text: print(text, file=sys.stderr, flush=True)
     )
     print(made.reference)
     return 0

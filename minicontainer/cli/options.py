@@ -27,7 +27,16 @@ INTEGER = "integer"
 NUMBER = "number"
 
 _HELP = {SWITCH: "", TEXT: "string", MANY: "list", SIZE: "bytes", INTEGER: "int", NUMBER: "decimal"}
+_ENDLESS = float("inf")
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+
+
+class UsageError(InvalidArgument):
+    """A command line that can't be read. Exits with 125, as Docker's do, whatever the verb."""
+
+
+class HelpWanted(Exception):
+    """`--help` stands among a verb's own arguments."""
 
 
 class Flag(Value):
@@ -61,6 +70,8 @@ def parse(
         word = waiting.pop(0)
         if word == "--":
             return values, rest + waiting
+        if word == "--help":
+            raise HelpWanted
         if word.startswith("--"):
             name, equals, text = word.partition("=")
             if name not in long:
@@ -115,14 +126,17 @@ def _convert(kind: str, text: str) -> object:
     if kind == SIZE:
         return parse_size(text)
     if kind == INTEGER:
-        if not text.removeprefix("-").isdecimal():
+        if not _is_digits(text.removeprefix("-")):
             raise ValueError("it is a whole number")
         return int(text)
     if kind == NUMBER:
         try:
-            return float(text)
+            number = float(text)
         except ValueError:
-            raise ValueError("it is a number, such as 1.5") from None
+            number = _ENDLESS
+        if not -_ENDLESS < number < _ENDLESS:  # neither endless nor "not a number"
+            raise ValueError("it is a number, such as 1.5")
+        return number
     return text
 
 
@@ -133,21 +147,25 @@ def parse_size(text: str) -> int:
     """
     if text == "-1":
         return -1
-    number = text.strip().lower()
-    unit = ""
-    if number[-1:].isalpha():
-        digits = number.rstrip("abcdefghijklmnopqrstuvwxyz")
-        unit = number[len(digits) :].removesuffix("ib") if number.endswith("ib") else number[len(digits) :]
-        unit = unit.removesuffix("b") if len(unit) > 1 else unit
-        number = digits.strip()
-    whole, _, fraction = number.partition(".")
-    if unit not in _UNITS or not whole.isdecimal() or (fraction and not fraction.isdecimal()):
+    word = text.strip().lower()
+    digits = word.rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = word[len(digits) :]
+    for ending in ("ib", "b"):  # "b" alone is bytes, "mb" and "mib" are "m"
+        if len(unit) == len(ending) + 1 and unit.endswith(ending) and unit[0] != "b":
+            unit = unit[0]
+    whole, _, fraction = digits.strip().partition(".")
+    if unit not in _UNITS or not _is_digits(whole) or (fraction and not _is_digits(fraction)):
         raise ValueError(f"invalid size: '{text}'")
-    return int(float(number) * _UNITS[unit])
+    return int(whole) * _UNITS[unit] + int(float(f"0.{fraction or 0}") * _UNITS[unit])
 
 
-def _usage(message: str, command: str) -> InvalidArgument:
-    return InvalidArgument(message, hint=f"minicontainer {command} --help shows all options")
+def _is_digits(text: str) -> bool:
+    """ASCII digits, and no more of them than a number of 64 bits has."""
+    return text.isascii() and text.isdecimal() and len(text) < 20
+
+
+def _usage(message: str, command: str) -> UsageError:
+    return UsageError(message, hint=f"minicontainer {command} --help shows all options")
 
 
 def describe(flags: tuple[Flag, ...]) -> str:

@@ -84,8 +84,8 @@ def exec_(engine: Engine, arguments: list[str]) -> int:
         environment=_environment(values["env"]),
         working_directory=values["workdir"],
         user=values["user"],
-        tty=values["tty"],
-        stdin=values["interactive"],
+        tty=bool(values["tty"]),
+        stdin=bool(values["interactive"]),
     )
     hold_signals()
     client = engine.exec(engine.find(rest[0]), options)
@@ -101,8 +101,8 @@ def _options(values: dict[str, Any], command: list[str]) -> Options:
         working_directory=values["workdir"],
         user=values["user"],
         hostname=values["hostname"],
-        tty=values["tty"],
-        stdin=values["interactive"],
+        tty=bool(values["tty"]),
+        stdin=bool(values["interactive"]),
         read_only=bool(values["read-only"]),
         network=values["network"],
         no_new_privileges=_no_new_privileges(values["security-opt"]),

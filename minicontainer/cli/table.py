@@ -22,10 +22,18 @@ def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Non
 
 
 def seconds_since(moment: str) -> float:
-    """Seconds from an RFC 3339 time in UTC to now."""
-    from calendar import timegm  # not on the way of `run`
+    """Seconds from an RFC 3339 time to now. Raises ValueError where it is none."""
+    from datetime import datetime  # not on the way of `run`
 
-    return max(0.0, time.time() - timegm(time.strptime(moment[:19], "%Y-%m-%dT%H:%M:%S")))
+    return max(0.0, time.time() - datetime.fromisoformat(moment).timestamp())
+
+
+def age(moment: str) -> str:
+    """How long ago a moment was; N/A for what is no moment."""
+    try:
+        return f"{duration(seconds_since(moment))} ago"
+    except ValueError:
+        return "N/A"
 
 
 def duration(seconds: float) -> str:
@@ -40,9 +48,9 @@ def duration(seconds: float) -> str:
         return "About a minute"
     if seconds < 3600:
         return f"{int(seconds // 60)} minutes"
-    if seconds < 7200:
+    hours = int(seconds / 3600 + 0.5)  # rounded, where all others are cut off
+    if hours < 2:
         return "About an hour"
-    hours = int(seconds // 3600)
     for limit, unit, size in ((48, "hours", 1), (14 * 24, "days", 24), (60 * 24, "weeks", 7 * 24)):
         if hours < limit:
             return f"{hours // size} {unit}"
@@ -62,4 +70,11 @@ def size(count: int) -> str:
 def short_command(arguments: list[str]) -> str:
     """A command as `ps` shows it: in quotes, cut to 20 characters."""
     text = " ".join(arguments)
-    return f'"{text[: _LONGEST_COMMAND - 1]}…"' if len(text) > _LONGEST_COMMAND else f'"{text}"'
+    return quoted(f"{text[: _LONGEST_COMMAND - 1]}…" if len(text) > _LONGEST_COMMAND else text)
+
+
+def quoted(text: str) -> str:
+    """In double quotes, with an escape for whatever could disturb a terminal."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    safe = (c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in escaped)
+    return f'"{"".join(safe)}"'

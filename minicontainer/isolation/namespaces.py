@@ -45,8 +45,10 @@ class CloneIntoNamespaces(Step):
     manual = "unshare(1), clone(2), namespaces(7)"
 
     def describe(self) -> str:
-        options = " ".join(NAMESPACES[name][1] for name in self.namespaces)
-        return f"unshare --fork --kill-child {options} bash --norc".replace("  ", " ")
+        options = [NAMESPACES[name][1] for name in self.namespaces]
+        if "user" in self.namespaces:  # what MapUsers does
+            options.append("--map-root-user")
+        return " ".join(["unshare --fork --kill-child", *options, "bash --norc"])
 
     def execute(self, site: Site) -> None:
         site.pid = linux.clone3(flags_of(self.namespaces))
@@ -68,10 +70,7 @@ class MapUsers(Step):
     manual = "user_namespaces(7)"
 
     def describe(self) -> str:
-        return "\n".join(
-            f"printf {quote(_rows(rows).decode().replace(chr(10), chr(92) + 'n'))} > /proc/$CHILD/{kind}_map"
-            for kind, rows in (("uid", self.uids), ("gid", self.gids))
-        )
+        return ": # unshare has done it (--map-root-user); otherwise the rows go to /proc/PID/uid_map and gid_map"
 
     def execute(self, site: Site) -> None:
         if os.geteuid() != 0:  # only who can't raise privileges by it may drop groups: user_namespaces(7)

@@ -89,10 +89,8 @@ def look_up_account(user: str, lowers: tuple[str, ...]) -> Account:
     rows = _read(lowers, "etc/group", columns=3)
     if group:
         gid = _number(group)
-        for row in rows:
-            if row[0] == group:
-                gid = int(row[2])
-                break
+        if gid is None:
+            gid = next((int(row[2]) for row in rows if row[0] == group), None)
         if gid is None:
             raise InvalidArgument(f"unable to find group {group}: no matching entries in group file")
         return account.replace(gid=gid)

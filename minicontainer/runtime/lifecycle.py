@@ -15,6 +15,8 @@ from ..errors import WrongState
 CREATED = "created"
 RUNNING = "running"
 EXITED = "exited"
+DAMAGED = "damaged"
+"""Of a container whose documents can't be read: all that can be done is to remove it by force."""
 
 TRANSITIONS: dict[tuple[str, str], str | None] = {
     (CREATED, "start"): RUNNING,

@@ -112,5 +112,5 @@ def _entry(line: bytes) -> tuple[str, bytes, str] | None:
     try:
         entry = parse(line)
         return entry["stream"], entry["log"].encode("utf-8", "surrogateescape"), entry["time"]
-    except (IntegrityError, KeyError, TypeError, AttributeError):
+    except (IntegrityError, KeyError, TypeError, AttributeError, ValueError):
         return None

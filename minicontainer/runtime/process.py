@@ -91,9 +91,9 @@ class SetEnvironment(Step):
     manual = "environ(7)"
 
     def describe(self) -> str:
-        return "unset $(compgen -e); export " + " ".join(
-            f"{entry.partition('=')[0]}={quote(entry.partition('=')[2])}" for entry in self.variables
-        )
+        # env(1) takes any name, the shell's export only what can be a variable; bash adds three of its own.
+        variables = " ".join(map(quote, self.variables))
+        return f"exec $host usr/bin/env -i {variables} $host bin/bash --norc\nexport -n OLDPWD PWD SHLVL"
 
     def execute(self, site: Site) -> None:
         site.environment = dict(entry.partition("=")[::2] for entry in self.variables)

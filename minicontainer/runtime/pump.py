@@ -19,12 +19,14 @@ import select
 import struct
 
 from ..documents import parse, render
+from ..errors import IntegrityError
 from . import frames
 from .logs import STDERR, STDOUT, LogWriter
 
 _TIOCSWINSZ = 0x5414
 _CHUNK = 65536
 _MOST_UNSENT = 1 << 20  # bytes
+_MOST_IN_A_PIPE = 1 << 20  # bytes: pipe(7), /proc/sys/fs/pipe-max-size
 
 
 class Pump:
@@ -89,8 +91,9 @@ class Pump:
         os.close(pidfd)
         for descriptor in list(self._outputs):
             os.set_blocking(descriptor, False)
-            while descriptor in self._outputs and self._take_output(descriptor):
-                pass
+            for _ in range(_MOST_IN_A_PIPE // _CHUNK):  # a process left in the background may write for ever
+                if descriptor not in self._outputs or not self._take_output(descriptor):
+                    break
 
     def finish(self) -> None:
         """Wait until the client has taken everything, or is gone."""
@@ -174,7 +177,8 @@ class Pump:
             elif kind == frames.RESIZE:
                 self._resize(payload)
             elif kind == frames.SIGNAL:
-                os.kill(self._pid, parse(payload))
+                for number in _numbers(payload, count=1, largest=64):
+                    os.kill(self._pid, number)
 
     def _take_input(self, payload: bytes) -> None:
         """Feed the process what the user typed; an empty payload says that there will be no more."""
@@ -197,6 +201,17 @@ class Pump:
             self._input = -1
 
     def _resize(self, payload: bytes) -> None:
-        rows, columns = parse(payload)
-        if self._tty and self._input >= 0:
-            fcntl.ioctl(self._input, _TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        size = _numbers(payload, count=2, largest=0xFFFF)
+        if size and self._tty and self._input >= 0:
+            fcntl.ioctl(self._input, _TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+
+
+def _numbers(payload: bytes, count: int, largest: int) -> list[int]:
+    """So many numbers from 0 to `largest`, in JSON; none for anything else that a client may say."""
+    try:
+        value = parse(payload)
+    except IntegrityError:
+        return []
+    numbers = value if isinstance(value, list) else [value]
+    good = len(numbers) == count and all(type(number) is int and 0 <= number <= largest for number in numbers)
+    return numbers if good else []

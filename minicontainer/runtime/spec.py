@@ -117,7 +117,9 @@ def resources_of(options: Options) -> dict[str, Any]:
         memory["swap"] = options.memory_swap
     cpu: dict[str, Any] = {}
     if options.cpus is not None:
-        cpu.update(quota=int(options.cpus * 100_000), period=100_000)
+        if not -1e6 < options.cpus < 1e6:  # not a number, or endless
+            raise InvalidArgument(f"{options.cpus} is no number of CPUs")
+        cpu.update(quota=round(options.cpus * 100_000), period=100_000)
     if options.cpu_shares is not None:
         cpu["shares"] = options.cpu_shares
     if options.cpuset_cpus:
@@ -163,7 +165,7 @@ def make_spec(
         "user": {"uid": account.uid, "gid": account.gid, "additionalGids": list(account.groups)},
         "args": command_of(image_config, options),
         "env": environment_of(image_config, options, hostname, account.home),
-        "cwd": options.working_directory or config.get("WorkingDir") or "/",
+        "cwd": options.working_directory or f"/{(config.get('WorkingDir') or '').lstrip('/')}",
         "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
         "noNewPrivileges": options.no_new_privileges,
     }

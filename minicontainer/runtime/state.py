@@ -24,8 +24,9 @@ from ..documents import Lock, read_document, write_document
 from ..errors import ContainerNotFound, IntegrityError, NameInUse
 from ..isolation.cgroups import cgroup_of, detect
 from ..paths import Paths
+from ..trees import remove_tree
 from .identity import is_alive, send_signal
-from .lifecycle import CREATED, EXITED, RUNNING
+from .lifecycle import CREATED, DAMAGED, EXITED, RUNNING
 from .logs import timestamp
 
 TYPE_CHECKING = False
@@ -55,6 +56,43 @@ def new_state(identifier: str, name: str, image: str, image_id: str, **more: obj
     }
 
 
+class Draft:
+    """A container's folder in the making, locked: as long as this process lives, nobody takes it for a left-over.
+
+    What is still there at the end of the block, because it was not published, is removed.
+    """
+
+    def __init__(self, path: str, guard: Lock) -> None:
+        self.path = path
+        self._guard = guard
+        self._lock = Lock(os.path.join(path, "lock"))
+
+    def __enter__(self) -> str:
+        with self._guard:
+            os.mkdir(self.path, 0o710)
+            self._lock.__enter__()
+        return self.path
+
+    def __exit__(self, *_: object) -> None:
+        remove_tree(self.path)
+        self._lock.__exit__()
+
+
+class ContainerLock(Lock):
+    """The lock of a container, which may be gone by now. Raises ContainerNotFound then."""
+
+    def __enter__(self) -> ContainerLock:
+        try:
+            super().__enter__()
+        except FileNotFoundError:
+            raise _gone(os.path.basename(os.path.dirname(self.path))) from None
+        return self
+
+
+def _gone(identifier: str) -> ContainerNotFound:
+    return ContainerNotFound(f"No such container: {identifier}")
+
+
 class Containers:
     """The containers of one state folder."""
 
@@ -66,9 +104,9 @@ class Containers:
         """The bundle of a container."""
         return os.path.join(self.paths.containers, identifier)
 
-    def lock(self, identifier: str) -> Lock:
+    def lock(self, identifier: str) -> ContainerLock:
         """The lock under which a container changes its state."""
-        return Lock(os.path.join(self.folder(identifier), "lock"))
+        return ContainerLock(os.path.join(self.folder(identifier), "lock"))
 
     def add(self, state: State, draft: str) -> None:
         """Publish a container whose folder was filled at `draft`. Raises NameInUse."""
@@ -91,28 +129,18 @@ class Containers:
     def _holder(self, link: str) -> str:
         try:
             identifier = os.path.basename(os.readlink(link))
-        except FileNotFoundError:
+        except OSError:  # not there, or no name that could be
             return ""
         return identifier if os.path.exists(self.folder(identifier)) else ""
 
-    def draft(self, identifier: str) -> str:
-        """A new folder to fill, locked by this process: as long as it lives, nobody takes it for a left-over."""
+    def draft(self, identifier: str) -> Draft:
+        """A new folder to fill, for a `with` block."""
         os.makedirs(self.paths.containers, mode=0o711, exist_ok=True)
-        draft = os.path.join(self.paths.containers, f".{identifier}")
-        with self._names_lock():
-            os.mkdir(draft, 0o710)
-            self._draft_lock = Lock(os.path.join(draft, "lock"))
-            self._draft_lock.__enter__()
-        return draft
+        return Draft(os.path.join(self.paths.containers, f".{identifier}"), self._names_lock())
 
     def _names_lock(self) -> Lock:
         """Held for moments only: while names are looked up and taken, and while left-overs are told from work."""
         return Lock(os.path.join(self.paths.state, "names.lock"))
-
-    def settle(self, draft: str) -> None:
-        """Let go of the draft, which is gone if it was published."""
-        remove_tree(draft)
-        self._draft_lock.__exit__()
 
     def sweep(self) -> None:
         """Remove the drafts, and what a removal left, of commands that were killed."""
@@ -144,7 +172,7 @@ class Containers:
 
     def find(self, word: str) -> str:
         """The ID that a name, an ID or the unique beginning of one stands for. Raises ContainerNotFound."""
-        if word and "/" not in word:
+        if word and "/" not in word and not word.startswith("."):
             holder = self._holder(os.path.join(self._names, word))
             if holder:
                 return holder
@@ -172,27 +200,25 @@ class Containers:
         return state
 
     def read(self, identifier: str) -> State:
-        """The document as it is on disk."""
+        """The document as it is on disk. Raises ContainerNotFound, IntegrityError."""
         try:
             state = read_document(os.path.join(self.folder(identifier), "state.json"))
-        except FileNotFoundError:
-            raise ContainerNotFound(f"No such container: {identifier}") from None
-        if not isinstance(state, dict) or state.keys() < new_state("", "", "", "").keys():
+        except (FileNotFoundError, NotADirectoryError):
+            raise _gone(identifier) from None
+        except IntegrityError:
+            state = None
+        if not _is_state(state):
             raise IntegrityError(
                 f"container {identifier[:12]} has a damaged state.json", hint=f"minicontainer rm -f {identifier[:12]}"
             )
-        return state
+        found: State = state
+        return found
 
-    def read_damaged(self, identifier: str) -> State:
-        """The state of a container that is to be removed whatever its documents look like."""
-        try:
-            return self.load(identifier)
-        except IntegrityError:
-            links = os.listdir(self._names) if os.path.isdir(self._names) else []
-            names = [name for name in links if os.path.basename(os.readlink(f"{self._names}/{name}")) == identifier]
-            state = new_state(identifier, names[0] if names else identifier, "", "")
-            self._end(identifier)
-            return state
+    def damaged(self, identifier: str, error: str) -> State:
+        """What can still be said of a container whose document can't be read."""
+        links = os.listdir(self._names) if os.path.isdir(self._names) else []
+        names = [name for name in links if os.path.basename(os.readlink(f"{self._names}/{name}")) == identifier]
+        return {**new_state(identifier, names[0] if names else "", "", ""), "status": DAMAGED, "error": error}
 
     def write(self, state: State) -> None:
         """Replace the document. It doesn't wait for the disk, which takes 5 ms: `flush` does, once nobody waits."""
@@ -210,12 +236,12 @@ class Containers:
 
     def _repair(self, state: State) -> None:
         """The monitor was killed, and the kernel has killed its container with it: make sure, and write it down."""
-        self._end(state["id"])
+        self.end(state["id"])
         send_signal(state["first"], linux.SIGKILL)
         state.update(status=EXITED, exitCode=137, finishedAt=timestamp(), error="its monitor was killed")
         self.write(state)
 
-    def _end(self, identifier: str) -> None:
+    def end(self, identifier: str) -> None:
         """Kill whatever still runs in a container's cgroup, and remove it."""
         cgroup = cgroup_of(detect(self.paths), identifier)
         if cgroup.exists():
@@ -233,27 +259,11 @@ class Containers:
         remove_tree(grave)
 
 
-def remove_tree(folder: str) -> None:
-    """Delete a folder and all in it; links are deleted, never followed. What is gone already is no error."""
-    for directory, folders, files in os.walk(folder, topdown=False, onerror=_open_up):
-        for name in files:
-            _forgive(os.unlink, os.path.join(directory, name))
-        for name in folders:
-            path = os.path.join(directory, name)
-            _forgive(os.unlink if os.path.islink(path) else os.rmdir, path)
-    _forgive(os.rmdir, folder)
-
-
-def _open_up(error: OSError) -> None:
-    """overlayfs keeps work/work at mode 0, which stops a normal user; the folder is empty."""
-    if isinstance(error, PermissionError):
-        os.chmod(error.filename, 0o700)
-    elif not isinstance(error, FileNotFoundError):
-        raise error
-
-
-def _forgive(action: Any, path: str) -> None:
-    try:
-        action(path)
-    except FileNotFoundError:
-        pass
+def _is_state(document: object) -> bool:
+    """Whether this is a whole state: every key, and processes as pairs of numbers."""
+    if not isinstance(document, dict) or not document.keys() >= new_state("", "", "", "").keys():
+        return False
+    return all(
+        isinstance(document[key], list) and len(document[key]) == 2 and all(type(n) is int for n in document[key])
+        for key in ("first", "monitor")
+    )
