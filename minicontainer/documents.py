@@ -116,6 +116,12 @@ def write_document(path: str, value: object, durable: bool = True) -> None:
     replace_file(path, render(value) + b"\n", durable=durable)
 
 
+def write_new_document(path: str, value: object) -> None:
+    """Write `value` as JSON into a new file, in a folder that nobody looks into yet."""
+    with open(path, "xb") as file:
+        file.write(render(value) + b"\n")
+
+
 def replace_file(path: str, data: bytes, mode: int = 0o644, durable: bool = True) -> None:
     """Replace the file at `path` atomically (rename(2)); `durable` also waits for the disk (fsync(2)).
 

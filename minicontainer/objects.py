@@ -235,16 +235,17 @@ class ContainerCollection:
 
         Raises ContainerError for an exit code other than 0, and whatever `create` and `start` raise.
         """
-        container = self.create(image, command, auto_remove=remove and detach, **options)
+        container = self.create(image, command, auto_remove=remove, **options)
         try:
             client = self._engine.start(container.id, attached=not detach)
-            if detach:
-                os.close(client)
-                return container
-            code, stdout, stderr = _drain(client)
-        finally:
-            if remove and not detach:
-                container.remove(force=True)
+        except MinicontainerError:
+            if remove:
+                container.remove()
+            raise
+        if detach:
+            os.close(client)
+            return container
+        code, stdout, stderr = _drain(client)
         if code:
             raise ContainerError(
                 f"command {command!r} in image {image} ended with exit code {code}",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-from ..documents import write_document
+from ..documents import write_new_document
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def fill(folder: str, spec: dict[str, Any], files: dict[str, str]) -> None:
         with open(os.path.join(folder, name), "w") as file:
             file.write(content)
             os.fchmod(file.fileno(), 0o644)
-    write_document(os.path.join(folder, "config.json"), spec, durable=False)  # state.py says when it is flushed
+    write_new_document(os.path.join(folder, "config.json"), spec)
 
 
 def _read(path: str) -> str:

@@ -164,8 +164,6 @@ class Monitor:
             self._record_exit(code)
         self.pump.report({"exited": code})
         self.pump.finish()
-        if self.request.record:  # nobody waits for the disk any more
-            self.containers.flush(self.request.identifier)
 
     def _record_exit(self, code: int) -> None:
         identifier = self.request.identifier
