@@ -19,7 +19,7 @@ from . import errors, linux
 from .documents import read_document
 from .errors import IntegrityError, InvalidArgument, MinicontainerError, NameInUse
 from .images import Image, ImageStore
-from .isolation.cgroups import Cgroup, CreateCgroup, cgroup_of, check_limits, detect, limits_from_spec
+from .isolation.cgroups import Cgroup, CreateCgroup, cgroup_of, detect
 from .paths import Paths
 from .reference import is_container_name
 from .rootfs import look_up_account
@@ -32,7 +32,7 @@ from .runtime.logs import read_log
 from .runtime.monitor import Request
 from .runtime.names import random_name
 from .runtime.plan import exec_plan, script, start_plan
-from .runtime.spec import Options, make_spec, resources_of
+from .runtime.spec import Options, check_options, exec_process, make_spec
 from .runtime.state import Containers, State, new_state
 
 TYPE_CHECKING = False
@@ -81,7 +81,12 @@ class Engine:
         """Make a container, ready to start, and return its ID. Raises ImageNotFound, NameInUse, InvalidArgument."""
         image = self.store.resolve(reference)
         lowers = self.store.lowers(image)
-        self._check(options, name)
+        if name and not is_container_name(name):
+            raise InvalidArgument(
+                f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+                hint="two characters or more, the first a letter or a digit",
+            )
+        check_options(options)
         self.bundles.sweep()
         identifier = os.urandom(32).hex()
         spec = self._spec(identifier, image, lowers, options)
@@ -114,17 +119,6 @@ class Engine:
                     raise
                 state["name"] = ""
 
-    def _check(self, options: Options, name: str) -> None:
-        if name and not is_container_name(name):
-            raise InvalidArgument(
-                f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
-                hint="two characters or more, the first a letter or a digit",
-            )
-        if options.network not in ("none", "host"):
-            raise InvalidArgument(f"network {options.network} not found", hint="there are two: none and host")
-        _check_working_directory(options)
-        check_limits(limits_from_spec(resources_of(options)), host_cpus=os.cpu_count() or 1)
-
     def _spec(self, identifier: str, image: Image, lowers: tuple[str, ...], options: Options) -> dict[str, Any]:
         user = options.user or (image.config.get("config") or {}).get("User") or ""
         account = look_up_account(user, lowers)
@@ -155,19 +149,13 @@ class Engine:
         """Run another process in a running container; like `start`, always attached. Raises WrongState as well."""
         state = self.bundles.load(identifier)
         lifecycle.check(state["status"], "exec", state["name"])
-        _check_working_directory(options)
         spec = self.spec_of(identifier)
-        process = dict(spec["process"], terminal=options.tty, args=list(options.command))
+        account = None
         if options.user:
             layers = (os.path.join(self.paths.layers, layer) for layer in state["layers"])
             upper = os.path.join(self.bundles.folder(identifier), "upper")
-            lowers = (upper, *layers)
-            account, own = look_up_account(options.user, lowers), look_up_account(str(process["user"]["uid"]), lowers)
-            process["user"] = {"uid": account.uid, "gid": account.gid, "additionalGids": list(account.groups)}
-            home = {f"HOME={own.home}": f"HOME={account.home}"}  # unless it was given another one
-            process["env"] = [home.get(entry, entry) for entry in process["env"]]
-        process["cwd"] = options.working_directory or process["cwd"]
-        process["env"] = [*process["env"], *(["TERM=xterm"] if options.tty else []), *options.environment]
+            account = look_up_account(options.user, (upper, *layers))
+        process = exec_process(spec["process"], options, account)
         hierarchies = detect(self.paths)
         plan = exec_plan(spec, process, identifier, (state["first"][0], state["first"][1]), hierarchies)
         cgroup = cgroup_of(hierarchies, identifier)
@@ -195,7 +183,7 @@ class Engine:
         """What `create` and `start` would do, as a shell script to read and to type. Nothing is made or started."""
         image = self.store.resolve(reference)
         lowers = self.store.lowers(image)
-        self._check(options, "")
+        check_options(options)
         identifier = os.urandom(32).hex()
         bundle = self.bundles.folder(identifier)
         spec = self._spec(identifier, image, lowers, options)
@@ -216,7 +204,7 @@ class Engine:
         state = self.bundles.load(identifier)
         if state["status"] != RUNNING:
             return
-        send_signal(state["first"], linux.signal_number(state["stopSignal"] or "TERM"))
+        send_signal(state["first"], _stop_signal(state))
         if not wait_for_end(state["monitor"], timeout):
             send_signal(state["first"], linux.SIGKILL)
             wait_for_end(state["monitor"])
@@ -304,7 +292,9 @@ class Engine:
         return self.store.remove(name, force, users)
 
 
-def _check_working_directory(options: Options) -> None:
-    path = options.working_directory
-    if path and not path.startswith("/"):
-        raise InvalidArgument(f"the working directory '{path}' is invalid, it needs to be an absolute path")
+def _stop_signal(state: State) -> int:
+    """The image's, or SIGTERM: an image can ask for a signal that doesn't exist."""
+    try:
+        return linux.signal_number(str(state["stopSignal"]))
+    except ValueError:
+        return linux.SIGNALS["TERM"]

@@ -82,8 +82,8 @@ def parse_reference(text: str) -> Reference:
 
 
 def is_container_name(text: str) -> bool:
-    """Whether a container may be called so: two characters or more of `A-Za-z0-9_.-`, no mark as the first."""
-    return len(text) > 1 and text[0] in _ALNUM and _WORD.issuperset(text)
+    """Whether a container may be called so: 2 to 255 characters of `A-Za-z0-9_.-`, no mark as the first."""
+    return 1 < len(text) <= 255 and text[0] in _ALNUM and _WORD.issuperset(text)
 
 
 def is_id_prefix(text: str) -> bool:

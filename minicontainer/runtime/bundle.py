@@ -45,7 +45,7 @@ def fill(folder: str, spec: dict[str, Any], files: dict[str, str]) -> None:
         os.mkdir(path)
         os.chmod(path, 0o755)  # whatever the caller's umask: what these allow is what any user inside may do
     for name, content in files.items():
-        with open(os.path.join(folder, name), "w") as file:
+        with open(os.path.join(folder, name), "w", errors="surrogateescape") as file:
             file.write(content)
             os.fchmod(file.fileno(), 0o644)
     write_new_document(os.path.join(folder, "config.json"), spec)
@@ -53,7 +53,7 @@ def fill(folder: str, spec: dict[str, Any], files: dict[str, str]) -> None:
 
 def _read(path: str) -> str:
     try:
-        with open(path) as file:
+        with open(path, errors="surrogateescape") as file:
             return file.read()
     except FileNotFoundError:
         return ""

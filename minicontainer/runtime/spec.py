@@ -10,8 +10,11 @@ config-linux.md of the OCI runtime specification, 1.0.
 
 from __future__ import annotations
 
+import os
+
 from ..errors import InvalidArgument
 from ..isolation import DEFAULT_CAPABILITIES
+from ..isolation.cgroups import check_limits, limits_from_spec
 from ..rootfs import Account
 from ..values import Value
 
@@ -77,6 +80,19 @@ class Options(Value):
     auto_remove: bool = False
 
 
+def check_options(options: Options) -> None:
+    """Refuse what no image could make sense of. Raises InvalidArgument, in Docker's words."""
+    if options.network not in ("none", "host"):
+        raise InvalidArgument(f"network {options.network} not found", hint="there are two: none and host")
+    _check_absolute(options.working_directory)
+    check_limits(limits_from_spec(resources_of(options)), host_cpus=os.cpu_count() or 1)
+
+
+def _check_absolute(path: str) -> None:
+    if path and not path.startswith("/"):
+        raise InvalidArgument(f"the working directory '{path}' is invalid, it needs to be an absolute path")
+
+
 def command_of(image_config: dict[str, Any], options: Options) -> list[str]:
     """The argument vector: the entry point, then the command. A user's entry point drops the image's command."""
     config = image_config.get("config") or {}
@@ -92,10 +108,17 @@ def command_of(image_config: dict[str, Any], options: Options) -> list[str]:
 def environment_of(image_config: dict[str, Any], options: Options, hostname: str, home: str) -> list[str]:
     """The environment, later definitions of a name winning: the engine's, the image's, the user's (`NAME` unsets)."""
     config = image_config.get("config") or {}
-    variables = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname}
-    if options.tty:
-        variables["TERM"] = "xterm"
-    for entry in (*(config.get("Env") or ()), *options.environment):
+    base = [f"PATH={DEFAULT_PATH}", f"HOSTNAME={hostname}", *(["TERM=xterm"] if options.tty else [])]
+    entries = [*base, *(config.get("Env") or ()), *options.environment]
+    variables = merged(entries)
+    variables.setdefault("HOME", home)
+    return [f"{name}={value}" for name, value in variables.items()]
+
+
+def merged(entries: list[str]) -> dict[str, str]:
+    """Entries `NAME=value`, later ones winning, as a dictionary; `NAME` alone takes the name away."""
+    variables: dict[str, str] = {}
+    for entry in entries:
         name, separator, value = entry.partition("=")
         if not name:
             raise InvalidArgument(f"invalid environment variable: {entry}")
@@ -103,8 +126,25 @@ def environment_of(image_config: dict[str, Any], options: Options, hostname: str
             variables[name] = value
         else:
             variables.pop(name, None)
-    variables.setdefault("HOME", home)
-    return [f"{name}={value}" for name, value in variables.items()]
+    return variables
+
+
+def exec_process(process: dict[str, Any], options: Options, account: Account | None) -> dict[str, Any]:
+    """The `process` of a command executed in a running container: the first one's, changed by the options."""
+    if not options.command or not options.command[0]:
+        raise InvalidArgument("no command specified", hint="name one: minicontainer exec CONTAINER COMMAND")
+    _check_absolute(options.working_directory)
+    changed = dict(process, terminal=options.tty, args=list(options.command))
+    if account:
+        changed["user"] = _user(account)
+    changed["cwd"] = options.working_directory or process["cwd"]
+    entries = [*process["env"], *(["TERM=xterm"] if options.tty else []), *options.environment]
+    changed["env"] = [f"{name}={value}" for name, value in merged(entries).items()]
+    return changed
+
+
+def _user(account: Account) -> dict[str, Any]:
+    return {"uid": account.uid, "gid": account.gid, "additionalGids": list(account.groups)}
 
 
 def resources_of(options: Options) -> dict[str, Any]:
@@ -162,7 +202,7 @@ def make_spec(
     linux["namespaces"] = [{"type": name} for name in namespaces]
     process = {
         "terminal": options.tty,
-        "user": {"uid": account.uid, "gid": account.gid, "additionalGids": list(account.groups)},
+        "user": _user(account),
         "args": command_of(image_config, options),
         "env": environment_of(image_config, options, hostname, account.home),
         "cwd": options.working_directory or f"/{(config.get('WorkingDir') or '').lstrip('/')}",

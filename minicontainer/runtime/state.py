@@ -13,8 +13,8 @@ Rules. The kernel has the truth about processes, the file says what was intended
 monitor was killed it repairs the document before anyone sees it. A folder is filled under a name that begins with a
 dot, and renamed when it is whole; what a killed command has left half-made, the next `create` removes.
 
-Nothing here waits for the disk (fsync(2)). No container outlives a power cut, and the wait would cost every start 5 ms, and
-the others on the same journal as much. What a power cut may tear is shown as damaged, and can be removed.
+Nothing here waits for the disk (fsync(2)). No container outlives a power cut, and the wait would cost every start 5 ms,
+and the others on the same journal as much. What a power cut may tear is shown as damaged, and can be removed.
 """
 
 from __future__ import annotations
@@ -227,6 +227,13 @@ class Containers:
         """Replace the document, whole or not at all."""
         write_document(os.path.join(self.folder(state["id"]), "state.json"), state, durable=False)
 
+    def _repair(self, state: State) -> None:
+        """The monitor was killed, and the kernel has killed its container with it: make sure, and write it down."""
+        self.end(state["id"])
+        send_signal(state["first"], linux.SIGKILL)
+        state.update(status=EXITED, exitCode=137, finishedAt=timestamp(), error="its monitor was killed")
+        self.write(state)
+
     def end(self, identifier: str) -> None:
         """Kill whatever still runs in a container's cgroup, and remove it."""
         cgroup = cgroup_of(detect(self.paths), identifier)
@@ -240,16 +247,16 @@ class Containers:
         os.rename(self.folder(state["id"]), grave)
         link = os.path.join(self._names, state["name"])
         with self._names_lock():
-            if os.path.lexists(link) and os.path.basename(os.readlink(link)) == state["id"]:
+            if state["name"] and os.path.lexists(link) and os.path.basename(os.readlink(link)) == state["id"]:
                 os.unlink(link)
         remove_tree(grave)
 
 
 def _is_state(document: object) -> bool:
-    """Whether this is a whole state: every key, and processes as pairs of numbers."""
-    if not isinstance(document, dict) or not document.keys() >= new_state("", "", "", "").keys():
+    """Whether this is a whole state: every key with a value of its kind, and processes as pairs of numbers."""
+    if not isinstance(document, dict):
         return False
-    return all(
-        isinstance(document[key], list) and len(document[key]) == 2 and all(type(n) is int for n in document[key])
-        for key in ("first", "monitor")
+    kinds = {key: type(value) for key, value in new_state("", "", "", "").items()}
+    return all(type(document.get(key)) is kind for key, kind in kinds.items()) and all(
+        [type(number) for number in document[key]] == [int, int] for key in ("first", "monitor")
     )
