@@ -110,14 +110,15 @@ class Engine:
 
     def _publish(self, state: State, draft: str, chosen: bool) -> None:
         """Put the draft in its place, under the name that was chosen, or under the first free one."""
-        while True:
-            state["name"] = state["name"] or random_name()
+        for attempt in range(100):
+            state["name"] = state["name"] or f"{random_name()}{attempt if attempt > 9 else ''}"
             try:
                 return self.bundles.add(state, draft)
             except NameInUse:
                 if chosen:
                     raise
                 state["name"] = ""
+        raise NameInUse("a hundred random names are all in use", hint="choose one with --name")
 
     def _spec(self, identifier: str, image: Image, lowers: tuple[str, ...], options: Options) -> dict[str, Any]:
         user = options.user or (image.config.get("config") or {}).get("User") or ""
@@ -200,12 +201,12 @@ class Engine:
         send_signal(state["first"], signal)
 
     def stop(self, identifier: str, timeout: float = STOP_TIMEOUT) -> None:
-        """Ask a container to end (its stop signal), and after `timeout` seconds make it (SIGKILL)."""
+        """Ask a container to end (its stop signal), and after `timeout` seconds (-1: never) make it (SIGKILL)."""
         state = self.bundles.load(identifier)
         if state["status"] != RUNNING:
             return
         send_signal(state["first"], _stop_signal(state))
-        if not wait_for_end(state["monitor"], timeout):
+        if not wait_for_end(state["monitor"], timeout if timeout >= 0 else None):
             send_signal(state["first"], linux.SIGKILL)
             wait_for_end(state["monitor"])
 

@@ -15,9 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, overload
 
 from . import linux
-from .documents import parse
 from .engine import STOP_TIMEOUT, Engine
-from .errors import MinicontainerError, StartFailed
+from .errors import InvalidArgument, MinicontainerError, StartFailed
 from .images import Image
 from .inspection import inspect_container
 from .runtime import frames
@@ -53,7 +52,7 @@ def _drain(client: int) -> tuple[int, bytes, bytes]:
         while (arrived := reader.read()) is not None:
             for kind, payload in arrived:
                 if kind == frames.REPORT:
-                    return int(parse(payload)["exited"]), bytes(streams[1]), bytes(streams[2])
+                    return frames.exit_code(payload), bytes(streams[1]), bytes(streams[2])
                 streams[kind] += payload
     finally:
         os.close(client)
@@ -153,7 +152,11 @@ class Container:
 
     def kill(self, signal: str | int = "KILL") -> None:
         """Send a signal to its first process. Raises WrongState."""
-        self._engine.kill(self.id, linux.signal_number(str(signal)))
+        try:
+            number = linux.signal_number(str(signal))
+        except ValueError:
+            raise InvalidArgument(f"invalid signal: {signal}") from None
+        self._engine.kill(self.id, number)
 
     def wait(self, timeout: float | None = None) -> dict[str, int]:
         """Wait until it has ended: {"StatusCode": …}. Raises TimeoutError after `timeout` seconds."""

@@ -6,6 +6,8 @@ Layer: bottom (imports nothing of the package but values).
       images/                       an OCI image layout: oci-layout, index.json, blobs/sha256/…
       layers/<hex of diff id>/      unpacked once, shared read-only by every container
       containers/<id>/              an OCI bundle: config.json, state.json, upper/ work/ merged/, log.jsonl
+      names/<name>                  a symbolic link to its container
+      *.lock                        held for moments by whoever changes images or names
       lab/                          guest kernels and disks of the virtual machines
 """
 

@@ -125,6 +125,11 @@ def _dispatch(arguments: list[str], more: dict[str, str]) -> int:
     if verb not in COMMANDS:
         raise InvalidArgument(f"'{verb}' is not a minicontainer command.", hint=_nearest(verb, [*COMMANDS, *more]))
     command = COMMANDS[verb]
+    if sys.platform != "linux" and "--help" not in rest:
+        raise HostError(
+            f"containers are made of Linux, and this is {sys.platform}",
+            hint="get one: Lima on a Mac (brew install lima && limactl start), WSL2 on Windows (wsl --install)",
+        )
     module = __import__(f"{__name__}.{command.module}", fromlist=[command.function])
     handler: Callable[[Engine, list[str]], int] = getattr(module, command.function)
     try:
@@ -138,11 +143,6 @@ def _dispatch(arguments: list[str], more: dict[str, str]) -> int:
 
 def _engine(root: str) -> Engine:
     """This process has one thread: it forks the monitors itself."""
-    if sys.platform != "linux":
-        raise HostError(
-            f"containers are made of Linux, and this is {sys.platform}",
-            hint="get one: Lima on a Mac (brew install lima && limactl start), WSL2 on Windows (wsl --install)",
-        )
     from ..engine import Engine
     from ..runtime.launcher import DirectStarter
 
@@ -166,10 +166,10 @@ def _report(error: MinicontainerError, arguments: list[str]) -> int:
     print(f"minicontainer: {error.message}", file=sys.stderr)
     if error.hint:
         print(f"  hint: {error.hint}", file=sys.stderr)
-    verb = next((word for word in arguments if word in COMMANDS), "")
-    if isinstance(error, UsageError) or verb == "run" or error.exit_code != GENERAL:
+    if isinstance(error, UsageError) or error.exit_code != GENERAL:
         return error.exit_code
-    return 1
+    _, rest = _global_options(arguments)
+    return GENERAL if rest[:1] == ["run"] else 1
 
 
 def _nearest(word: str, known: list[str]) -> str:

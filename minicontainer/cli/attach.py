@@ -19,7 +19,7 @@ import select
 import struct
 
 from .. import linux
-from ..documents import parse, render
+from ..documents import render
 from ..errors import MinicontainerError
 from ..runtime import frames
 
@@ -87,7 +87,7 @@ class Attachment:
             )
         for kind, payload in arrived:
             if kind == frames.REPORT:
-                return int(parse(payload)["exited"])
+                return frames.exit_code(payload)
             _write(1 if kind == frames.STDOUT else 2, payload)
         return None
 

@@ -28,6 +28,7 @@ NUMBER = "number"
 
 _HELP = {SWITCH: "", TEXT: "string", MANY: "list", SIZE: "bytes", INTEGER: "int", NUMBER: "decimal"}
 _ENDLESS = float("inf")
+_LARGEST_SIZE = (1 << 63) - 1  # bytes: what the specification can say
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 
 
@@ -156,7 +157,10 @@ def parse_size(text: str) -> int:
     whole, _, fraction = digits.strip().partition(".")
     if unit not in _UNITS or not _is_digits(whole) or (fraction and not _is_digits(fraction)):
         raise ValueError(f"invalid size: '{text}'")
-    return int(whole) * _UNITS[unit] + int(float(f"0.{fraction or 0}") * _UNITS[unit])
+    size = int(whole) * _UNITS[unit] + int(float(f"0.{fraction or 0}") * _UNITS[unit])
+    if size > _LARGEST_SIZE:
+        raise ValueError(f"invalid size: '{text}'")
+    return size
 
 
 def _is_digits(text: str) -> bool:

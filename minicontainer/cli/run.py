@@ -87,8 +87,9 @@ def exec_(engine: Engine, arguments: list[str]) -> int:
         tty=bool(values["tty"]),
         stdin=bool(values["interactive"]),
     )
+    identifier = engine.find(rest[0])
     hold_signals()
-    client = engine.exec(engine.find(rest[0]), options)
+    client = engine.exec(identifier, options)
     return Attachment(client, stdin=values["interactive"], tty=values["tty"]).run()
 
 

@@ -78,6 +78,7 @@ class SetUser(Step):
 
     def describe(self) -> str:
         groups = f"--groups={','.join(map(str, self.groups))}" if self.groups else "--clear-groups"
+        groups = groups if self.may_set_groups else "--keep-groups"
         return "exec " + _SHELL.format(f"--reuid={self.uid} --regid={self.gid} {groups}")
 
     def execute(self, site: Site) -> None:

@@ -17,6 +17,8 @@ import os
 from .. import linux
 from ..step import CHILD, Site, Step, quote
 
+_PAGE = 4096
+
 
 class MountOverlay(Step):
     """Mount the layers, with the container's own folder on top, as its root."""
@@ -40,8 +42,22 @@ class MountOverlay(Step):
         return f"mount -t overlay -o {quote(self.options())} overlay {quote(self.merged)}"
 
     def execute(self, site: Site) -> None:
-        linux.mount("overlay", self.merged, "overlay", 0, self.options())
+        options = self.options()
+        if len(os.fsencode(options)) < _PAGE:
+            linux.mount("overlay", self.merged, "overlay", 0, options)
+        else:
+            self._mount_many()
         site.root = os.open(self.merged, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _mount_many(self) -> None:
+        """mount(2) takes one page of options, some forty layers by name. By descriptor they are as short as can be."""
+        descriptors = [os.open(lower, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for lower in self.lowers]
+        try:
+            short = self.replace(lowers=tuple(f"/proc/self/fd/{descriptor}" for descriptor in descriptors))
+            linux.mount("overlay", self.merged, "overlay", 0, short.options())
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
 
 
 def _escape(path: str) -> str:

@@ -17,6 +17,7 @@ from ..errors import InvalidArgument
 from ..values import Value
 
 _LARGEST_ID = 0xFFFFFFFF - 1
+_MOST_DIGITS = 10
 
 
 class Account(Value):
@@ -55,7 +56,7 @@ def _read(lowers: tuple[str, ...], path: str, columns: int) -> list[list[str]]:
 
 
 def _is_id(word: str) -> bool:
-    return word.isascii() and word.isdecimal() and int(word) <= _LARGEST_ID
+    return word.isascii() and word.isdecimal() and len(word) <= _MOST_DIGITS and int(word) <= _LARGEST_ID
 
 
 def _number(word: str) -> int | None:
@@ -70,7 +71,7 @@ def look_up_account(user: str, lowers: tuple[str, ...]) -> Account:
     """Resolve `--user` or the image's User. Raises InvalidArgument for a name that the image doesn't have.
 
     A numeric user needs no entry; its group is then 0. Without an explicit group, the supplementary groups are those
-    that list the user, as Docker does it.
+    that list the user. The group itself is always among them, as with Docker, so that no setgid program can shed it.
     """
     name, _, group = user.partition(":")
     number = 0 if not name else _number(name)
@@ -93,6 +94,6 @@ def look_up_account(user: str, lowers: tuple[str, ...]) -> Account:
             gid = next((int(row[2]) for row in rows if row[0] == group), None)
         if gid is None:
             raise InvalidArgument(f"unable to find group {group}: no matching entries in group file")
-        return account.replace(gid=gid)
-    members = (row for row in rows if len(row) >= 4 and known_as and known_as in row[3].split(","))
-    return account.replace(groups=tuple(sorted({int(row[2]) for row in members})))
+        return account.replace(gid=gid, groups=(gid,))
+    members = {int(row[2]) for row in rows if len(row) >= 4 and known_as and known_as in row[3].split(",")}
+    return account.replace(groups=tuple(sorted(members | {account.gid})))

@@ -19,6 +19,7 @@ import os
 import struct
 
 from ..documents import parse
+from ..errors import MinicontainerError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,6 +86,16 @@ def _read_exactly(descriptor: int, length: int) -> bytes:
             break
         data += more
     return data
+
+
+def exit_code(payload: bytes) -> int:
+    """What the last report says. Raises MinicontainerError when it is that the monitor itself has failed."""
+    report = parse(payload)
+    if "exited" not in report:
+        raise MinicontainerError(
+            f"the container's monitor has failed: {report['failed']}", hint="minicontainer ps -a shows what is left"
+        )
+    return int(report["exited"])
 
 
 def write_all(descriptor: int, data: bytes) -> bool:

@@ -39,8 +39,11 @@ class LauncherStarter:
     """Starts a launcher process when it is first needed, and again should it have been killed."""
 
     def __init__(self) -> None:
+        import threading  # a program with a launcher has threads, or may have
+
         self._process: Popen[bytes] | None = None
         self._socket: socket | None = None
+        self._turn = threading.Lock()
 
     def start(self, request: Request, client: int, lock: int = -1) -> None:
         """Have the launcher fork a monitor for `request`."""
@@ -53,9 +56,11 @@ class LauncherStarter:
         packet = len(message).to_bytes(4, "big") + message
         for last_try in (False, True):
             try:
-                channel = self._connection()
-                sent = socket.send_fds(channel, [packet], descriptors)
-                channel.sendall(packet[sent:])
+                with self._turn:
+                    channel = self._connection()
+                    sent = socket.send_fds(channel, [packet], descriptors)
+                    if sent < len(packet):  # nothing left: an error would only say that who took it has closed already
+                        channel.sendall(packet[sent:])
                 return
             except (BrokenPipeError, ConnectionResetError):
                 self.close()
@@ -125,12 +130,16 @@ def _be_a_spare(requests: socket, taking: int) -> None:
     import socket
 
     stand_alone({requests.fileno(), taking})
-    packet, descriptors, _, _ = socket.recv_fds(requests, 65536, 2)
-    while packet and (len(packet) < 4 or len(packet) < 4 + int.from_bytes(packet[:4], "big")):
-        packet += requests.recv(65536)
+    packet, descriptors, _, _ = socket.recv_fds(requests, 4, 2)
+    size = 4 + int.from_bytes(packet, "big")
+    while packet and len(packet) < size:  # not a byte more: it would be the next request's
+        packet += requests.recv(size - len(packet))
     if not packet:
         os._exit(0)
-    os.write(taking, b"1")
+    try:
+        os.write(taking, b"1")
+    except BrokenPipeError:  # the launcher has been killed, and this request is the last that somebody takes
+        pass
     os.close(taking)
     requests.close()
     # From our own parent, over a socket pair that nobody else has.

@@ -29,17 +29,18 @@ TRANSITIONS: dict[tuple[str, str], str | None] = {
     (EXITED, "remove"): None,
 }
 
+_LOOK = "minicontainer ps -a shows the state of every container"
 # What a refused event is told, and what to do instead; Docker's words where it has some.
 _REFUSALS = {
     (RUNNING, "remove"): (
         "cannot remove a running container {name}: stop the container before attempting removal or force remove",
         "minicontainer rm -f {name}",
     ),
-    (CREATED, "exec"): ("container {name} is not running", "minicontainer ps -a shows the state of every container"),
-    (EXITED, "exec"): ("container {name} is not running", "minicontainer ps -a shows the state of every container"),
-    (CREATED, "kill"): ("cannot kill container {name}: it is not running", ""),
-    (EXITED, "kill"): ("cannot kill container {name}: it is not running", ""),
-    (RUNNING, "start"): ("container {name} is already running", ""),
+    (CREATED, "exec"): ("container {name} is not running", _LOOK),
+    (EXITED, "exec"): ("container {name} is not running", _LOOK),
+    (CREATED, "kill"): ("cannot kill container {name}: it is not running", _LOOK),
+    (EXITED, "kill"): ("cannot kill container {name}: it is not running", _LOOK),
+    (RUNNING, "start"): ("container {name} is already running", _LOOK),
 }
 
 

@@ -80,10 +80,13 @@ class Performance:
         last = len(self.plan) - 1
         try:
             self._send({"perform": last + 1})
-            self._receive()
+            self._receive(exec_is_due=True)
         except OSError as error:
             self.undo()
             raise self._explain(last, error) from None
+        except StartFailed:
+            self.undo()
+            raise
         self._hang_up()
 
     def undo(self) -> None:
@@ -124,12 +127,20 @@ class Performance:
         return end
 
     def _send(self, message: dict[str, object]) -> None:
-        os.write(self.site.channel, render(message))
+        try:
+            os.write(self.site.channel, render(message))
+        except BrokenPipeError:
+            raise _killed() from None
 
-    def _receive(self) -> None:
-        """Read answers until the child is done, or has exec'd. Raises the OSError that it reports."""
+    def _receive(self, exec_is_due: bool = False) -> None:
+        """Read answers until the child is done, or has exec'd. Raises the OSError that it reports.
+
+        The channel closes without a word at the exec, and before it only if the child is killed.
+        """
         while True:
             packet = os.read(self.site.channel, _PACKET)
+            if not packet and not exec_is_due:
+                raise _killed()
             message = parse(packet) if packet else {"done": len(self.plan)}
             if "terminal" in message:
                 pidfd = os.pidfd_open(self.site.pid)
@@ -167,6 +178,13 @@ class _InChild(OSError):
         super().__init__(cause.errno, cause.strerror, cause.filename)
         self.index = index
         self.cause = cause
+
+
+def _killed() -> StartFailed:
+    return StartFailed(
+        "the container's first process was killed before it could start the command",
+        hint="if it has a memory limit, that is too small: give it more with --memory",
+    )
 
 
 def _exec_hint(error: OSError) -> str:

@@ -156,9 +156,9 @@ def resources_of(options: Options) -> dict[str, Any]:
     if options.memory_swap is not None:
         memory["swap"] = options.memory_swap
     cpu: dict[str, Any] = {}
-    if options.cpus is not None:
-        if not -1e6 < options.cpus < 1e6:  # not a number, or endless
-            raise InvalidArgument(f"{options.cpus} is no number of CPUs")
+    if options.cpus is not None and not 0 <= options.cpus < 1e6:  # negative, not a number, or endless
+        raise InvalidArgument(f"{options.cpus} is no number of CPUs", hint="such as 0.5, or 2; 0 is no limit")
+    if options.cpus:
         cpu.update(quota=round(options.cpus * 100_000), period=100_000)
     if options.cpu_shares is not None:
         cpu["shares"] = options.cpu_shares

@@ -92,8 +92,9 @@ class ContainerLock(Lock):
         return self
 
 
-def _gone(identifier: str) -> ContainerNotFound:
-    return ContainerNotFound(f"No such container: {identifier}")
+def _gone(word: str) -> ContainerNotFound:
+    hint = "minicontainer ps -a lists all containers, also those that have ended"
+    return ContainerNotFound(f"No such container: {word}", hint)
 
 
 class Containers:
@@ -184,9 +185,7 @@ class Containers:
                 return matches[0]
             if matches:
                 raise ContainerNotFound(f"multiple IDs found with provided prefix: {word}", hint="give more digits")
-        raise ContainerNotFound(
-            f"No such container: {word}", hint="minicontainer ps -a lists all containers, also those that have ended"
-        )
+        raise _gone(word)
 
     def identifiers(self) -> list[str]:
         """The IDs of all containers."""
@@ -244,7 +243,10 @@ class Containers:
     def remove(self, state: State) -> None:
         """Take a container out of sight at once, name and all, then delete its files. The caller has its lock."""
         grave = os.path.join(self.paths.containers, f".{state['id']}")
-        os.rename(self.folder(state["id"]), grave)
+        try:
+            os.rename(self.folder(state["id"]), grave)
+        except FileNotFoundError:  # another command was faster
+            raise _gone(state["id"]) from None
         link = os.path.join(self._names, state["name"])
         with self._names_lock():
             if state["name"] and os.path.lexists(link) and os.path.basename(os.readlink(link)) == state["id"]:
