@@ -1,4 +1,7 @@
-"""Capabilities: the pieces that root's power is cut into (capabilities(7), capset(2))."""
+"""Capabilities: the pieces that root's power is cut into (capabilities(7), capset(2)).
+
+Layer: linux.
+"""
 
 from __future__ import annotations
 

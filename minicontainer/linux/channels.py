@@ -1,4 +1,7 @@
-"""Sockets: a connected pair of them (socketpair(2)), and the one request that brings up the loopback interface."""
+"""Sockets: a connected pair of them (socketpair(2)), and the one request that brings up the loopback interface.
+
+Layer: linux.
+"""
 
 from __future__ import annotations
 

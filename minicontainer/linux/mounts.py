@@ -1,4 +1,7 @@
-"""Mounts and the root of the file system: mount(2), umount2(2), pivot_root(2), openat2(2)."""
+"""Mounts and the root of the file system: mount(2), umount2(2), pivot_root(2), openat2(2).
+
+Layer: linux.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Processes and namespaces: clone3(2), unshare(2), setns(2), pidfds, prctl(2), close_range(2)."""
+"""Processes and namespaces: clone3(2), unshare(2), setns(2), pidfds, prctl(2), close_range(2).
+
+Layer: linux.
+"""
 
 from __future__ import annotations
 
