@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 
 from . import errors, linux
-from .documents import read_document
 from .errors import IntegrityError, InvalidArgument, MinicontainerError, NameInUse
 from .images import Image, ImageStore
 from .isolation.cgroups import Cgroup, CreateCgroup, cgroup_of, detect
@@ -24,7 +23,7 @@ from .paths import Paths
 from .reference import is_container_name
 from .rootfs import look_up_account
 from .runtime import frames, lifecycle
-from .runtime.bundle import fill, generated_files
+from .runtime.bundle import fill, generated_files, read_spec
 from .runtime.identity import send_signal, wait_for_end
 from .runtime.launcher import DirectStarter, LauncherStarter
 from .runtime.lifecycle import RUNNING
@@ -56,7 +55,7 @@ class Engine:
         self.bundles = Containers(self.paths)
         self._starter = starter or LauncherStarter()
 
-    # The two collections import what a single command doesn't need (PEP 562 in small).
+    # The two collections import what a single command doesn't need.
     @property
     def containers(self) -> ContainerCollection:
         """Containers, in docker-py's words: `engine.containers.run("busybox", ["echo", "hello"])`."""
@@ -264,11 +263,7 @@ class Engine:
 
     def spec_of(self, identifier: str) -> dict[str, Any]:
         """The specification of a container: its config.json."""
-        try:
-            spec: dict[str, Any] = read_document(os.path.join(self.bundles.folder(identifier), "config.json"))
-        except FileNotFoundError:
-            raise errors.ContainerNotFound(f"No such container: {identifier}") from None
-        return spec
+        return read_spec(self.bundles.folder(identifier))
 
     def cgroup(self, identifier: str) -> Cgroup:
         """The control group of a container."""
@@ -289,8 +284,8 @@ class Engine:
 
     def remove_image(self, name: str, force: bool = False) -> list[str]:
         """Remove an image's name, and what nothing uses any more: what went, a line each. Raises Conflict."""
-        users = {state["imageId"]: state["id"] for state in self.states(ended=True)}
-        return self.store.remove(name, force, users)
+        # Asked for under the store's lock, so that no container is made of it meanwhile unseen.
+        return self.store.remove(name, force, lambda: {each["imageId"]: each["id"] for each in self.states(ended=True)})
 
 
 def _stop_signal(state: State) -> int:

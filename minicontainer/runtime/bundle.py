@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import os
 
-from ..documents import write_new_document
+from ..documents import read_document, write_new_document
+from ..errors import ContainerNotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +50,15 @@ def fill(folder: str, spec: dict[str, Any], files: dict[str, str]) -> None:
             file.write(content)
             os.fchmod(file.fileno(), 0o644)
     write_new_document(os.path.join(folder, "config.json"), spec)
+
+
+def read_spec(folder: str) -> dict[str, Any]:
+    """The specification in a bundle. Raises ContainerNotFound, IntegrityError."""
+    try:
+        spec: dict[str, Any] = read_document(os.path.join(folder, "config.json"))
+    except FileNotFoundError:
+        raise ContainerNotFound(f"No such container: {os.path.basename(folder)}") from None
+    return spec
 
 
 def _read(path: str) -> str:
