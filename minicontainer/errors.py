@@ -40,6 +40,10 @@ class MinicontainerError(Exception):
         self.message = message
         self.hint = hint
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in place of a traceback: the sentence, and the hint below it."""
+        return [f"{type(self).__name__}: {self.message}", *([f"  hint: {self.hint}"] if self.hint else [])]
+
     def __reduce__(self) -> tuple[type[MinicontainerError], tuple[object, ...]]:
         """Keep the hint when the error crosses from the launcher to its client."""
         return type(self), (self.message, self.hint)
