@@ -21,6 +21,7 @@ import errno
 import json
 import os
 import secrets
+import subprocess
 import shutil
 import socket
 import sys
@@ -136,6 +137,13 @@ def prepare(checkout: Path, port: int, token: str) -> dict[str, str]:
     }
 
 
+def trust_chapters(checkout: Path, environment: dict[str, str]) -> None:
+    """Sign the course's own notebooks: in others JupyterLab hides the saved pictures (jupyter-trust(1))."""
+    chapters = sorted(map(str, (checkout / "notebooks").glob("*.ipynb")))
+    command = [sys.executable, "-m", "jupyter", "trust", *chapters]
+    subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, check=False)
+
+
 def server_command(environment: dict[str, str]) -> list[str]:
     """The command that becomes the server: this interpreter's JupyterLab, through sudo for those who aren't root."""
     jupyter = [sys.executable, "-m", "jupyterlab", "--log-level=ERROR"]
@@ -222,6 +230,7 @@ def main(arguments: list[str]) -> None:
     port = choose_port(options.port)
     token = secrets.token_hex(24)
     environment = prepare(checkout, port, token)
+    trust_chapters(checkout, environment)
     page = f"/tree/{FIRST_CHAPTER}" if (checkout / FIRST_CHAPTER).exists() else ""
     link = f"http://{ADDRESS}:{port}/lab{page}?token={token}"
     command = server_command(environment)
