@@ -21,9 +21,9 @@ import errno
 import json
 import os
 import secrets
-import subprocess
 import shutil
 import socket
+import subprocess
 import sys
 import time
 import urllib.error
