@@ -31,7 +31,7 @@ from .runtime.logs import read_log
 from .runtime.monitor import Request
 from .runtime.names import random_name
 from .runtime.plan import exec_plan, script, start_plan
-from .runtime.spec import Options, check_options, exec_process, make_spec
+from .runtime.spec import Options, check_options, exec_process, has_home, make_spec
 from .runtime.state import Containers, State, new_state
 
 TYPE_CHECKING = False
@@ -99,6 +99,7 @@ class Engine:
                 layers=[os.path.basename(lower) for lower in lowers],
                 stopSignal=(image.config.get("config") or {}).get("StopSignal") or "",
                 autoRemove=options.auto_remove,
+                hasHome=has_home(image.config, options),
                 tty=options.tty,
                 openStdin=options.stdin,
                 network=options.network,
@@ -155,7 +156,8 @@ class Engine:
             layers = (os.path.join(self.paths.layers, layer) for layer in state["layers"])
             upper = os.path.join(self.bundles.folder(identifier), "upper")
             account = look_up_account(options.user, (upper, *layers))
-        process = exec_process(spec["process"], options, account)
+        home = account.home if account and not state.get("hasHome") else ""
+        process = exec_process(spec["process"], options, account, home)
         hierarchies = detect(self.paths)
         plan = exec_plan(spec, process, identifier, (state["first"][0], state["first"][1]), hierarchies)
         cgroup = cgroup_of(hierarchies, identifier)

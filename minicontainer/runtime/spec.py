@@ -129,8 +129,17 @@ def merged(entries: list[str]) -> dict[str, str]:
     return variables
 
 
-def exec_process(process: dict[str, Any], options: Options, account: Account | None) -> dict[str, Any]:
-    """The `process` of a command executed in a running container: the first one's, changed by the options."""
+def has_home(image_config: dict[str, Any], options: Options) -> bool:
+    """Whether image or user say what HOME is; otherwise it is that of whoever a process runs as."""
+    config = image_config.get("config") or {}
+    return "HOME" in merged([*(config.get("Env") or ()), *options.environment])
+
+
+def exec_process(process: dict[str, Any], options: Options, account: Account | None, home: str) -> dict[str, Any]:
+    """The `process` of a command executed in a running container: the first one's, changed by the options.
+
+    `home` is the new HOME, "" to leave it.
+    """
     if not options.command or not options.command[0]:
         raise InvalidArgument("no command specified", hint="name one: minicontainer exec CONTAINER COMMAND")
     _check_absolute(options.working_directory)
@@ -138,7 +147,8 @@ def exec_process(process: dict[str, Any], options: Options, account: Account | N
     if account:
         changed["user"] = _user(account)
     changed["cwd"] = options.working_directory or process["cwd"]
-    entries = [*process["env"], *(["TERM=xterm"] if options.tty else []), *options.environment]
+    more = [*(["TERM=xterm"] if options.tty else []), *([f"HOME={home}"] if home else [])]
+    entries = [*process["env"], *more, *options.environment]
     changed["env"] = [f"{name}={value}" for name, value in merged(entries).items()]
     return changed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -87,7 +88,7 @@ def test_ps(cli):
     assert header.split("   ")[0] == "CONTAINER ID"
     assert [title for title in ("IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES") if title not in header] == []
     assert re.match(rf'{second[:12]}   busybox   "true" .* ago .*Exited \(0\) .* ago .* two$', rows[0])
-    assert re.match(rf'{first[:12]}   busybox   "sh -c \'?trap "echo .*…" .* ago .*Up .* one$', rows[1])
+    assert re.match(rf'{first[:12]}   busybox   "sh -c \'?trap \\"echo .*…" .* ago .*Up .* one$', rows[1])
     assert len(cli.ok("ps").splitlines()) == 2
     assert cli.ok("ps", "--no-trunc", "-q") == f"{first}\n"
 
@@ -273,8 +274,12 @@ def test_exec_is_limited_as_the_container_is(cli):
     (group, *_) = groups(identifier)
 
     def sleeper() -> list[int]:
-        pids = (group / "cgroup.procs").read_text().split()
-        return [int(pid) for pid in pids if "1234" in Path(f"/proc/{pid}/cmdline").read_text()]
+        found = []
+        for pid in (group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended between the two looks
+                if "1234" in Path(f"/proc/{pid}/cmdline").read_text():
+                    found.append(int(pid))
+        return found
 
     (pid,) = eventually(sleeper, "the executed process is in the container's group")
     cli.ok("stop", identifier)

@@ -174,12 +174,12 @@ def test_the_working_directory_is_made(cli):
 @pytest.mark.parametrize(
     ("user", "expected"),
     [
-        ("", "uid=0(root) gid=0(root)"),
-        ("1000", "uid=1000 gid=0(root)"),
-        ("1000:1001", "uid=1000 gid=1001"),
-        ("www-data", "uid=33(www-data) gid=33(www-data)"),
-        ("33", "uid=33(www-data) gid=33(www-data)"),
-        ("nobody:users", "uid=65534(nobody) gid=100(users)"),
+        ("", "uid=0(root) gid=0(root) groups=0(root)"),
+        ("1000", "uid=1000 gid=0(root) groups=0(root)"),
+        ("1000:1001", "uid=1000 gid=1001 groups=1001"),
+        ("www-data", "uid=33(www-data) gid=33(www-data) groups=33(www-data)"),
+        ("33", "uid=33(www-data) gid=33(www-data) groups=33(www-data)"),
+        ("nobody:users", "uid=65534(nobody) gid=100(users) groups=100(users)"),
     ],
 )
 def test_users(cli, user, expected):
