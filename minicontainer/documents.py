@@ -73,7 +73,12 @@ def parse(data: bytes) -> Any:
 
             return json.loads(text, parse_constant=_Strict.parse_constant)
         # The first call gives StopIteration at the offset where no value begins.
-        value, end = make_scanner(_Strict())(text, 0)  # type: ignore[arg-type]  # it reads attributes, no more
+        try:
+            value, end = make_scanner(_Strict())(text, 0)  # type: ignore[arg-type]  # it reads attributes, no more
+        except SystemError:
+            import json  # the scanner found an error, and looked in vain for this module to describe it
+
+            return json.loads(text, parse_constant=_Strict.parse_constant)
         if end != len(text):
             raise ValueError(f"unexpected text at character {end}")
         return value

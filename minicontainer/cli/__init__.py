@@ -94,7 +94,7 @@ def main(arguments: list[str], more: dict[str, str] | None = None) -> int:
     except OSError as error:
         _drop_output()
         where = f": {error.filename}" if error.filename else ""
-        hint = "free some space, or give another --root" if error.errno == 28 else ""
+        hint = "free some space, or give another --root" if error.errno == 28 else "another --root may do"
         return _report(HostError(f"{(error.strerror or str(error)).lower()}{where}", hint=hint), arguments)
 
 

@@ -40,7 +40,7 @@ def ps(engine: Engine, arguments: list[str]) -> int:
     """List containers."""
     values, rest = parse(PS_FLAGS, arguments, "ps")
     if rest:
-        raise InvalidArgument('"minicontainer ps" accepts no arguments.')
+        raise InvalidArgument('"minicontainer ps" accepts no arguments.', hint="usage: minicontainer ps [OPTIONS]")
     states = engine.states(ended=bool(values["all"]))
     digits = 64 if values["no-trunc"] else 12
     if values["quiet"]:

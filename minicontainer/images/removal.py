@@ -62,11 +62,15 @@ def _refuse(name: str, same: list[Entry], image_id: str, container: str) -> None
     if name and container and not several:
         raise Conflict(
             f'conflict: unable to remove repository reference "{name}" (must force) - '
-            f"container {short_id(container)} is using its referenced image {short_id(image_id)}"
+            f"container {short_id(container)} is using its referenced image {short_id(image_id)}",
+            hint=f"remove the container first (minicontainer rm {short_id(container)}), or force it: rmi -f",
         )
     if not name and (several or container):
         reason = "referenced in multiple repositories" if several else f"being used by container {short_id(container)}"
-        raise Conflict(f"conflict: unable to delete {short_id(image_id)} (must be forced) - image is {reason}")
+        raise Conflict(
+            f"conflict: unable to delete {short_id(image_id)} (must be forced) - image is {reason}",
+            hint=f"minicontainer rmi -f {short_id(image_id)}",
+        )
 
 
 def _is_meant(name: str, entry: Entry) -> bool:

@@ -141,7 +141,8 @@ class ImageStore:
         except FileNotFoundError:
             return []
         except IntegrityError as error:
-            raise IntegrityError(f"{self._index}: {error.message}") from None
+            hint = "it lists the images: remove it, and make them again (minicontainer image bootstrap)"
+            raise IntegrityError(f"{self._index}: {error.message}", hint) from None
 
     def read(self, entry: Entry) -> Image:
         """The image that a descriptor of index.json stands for. Raises IntegrityError or NotFound if it is damaged."""
@@ -150,9 +151,7 @@ class ImageStore:
             image_id, layers = self.manifest(entry["digest"])
             config = read_config(self.read_blob(image_id), len(layers))
         except (IntegrityError, NotFound) as error:
-            shown = name or entry["digest"]
-            hint = f"remove it with: minicontainer rmi {shown}"
-            raise type(error)(f"image {shown} is damaged: {error.message}", hint) from None
+            raise _damaged(name or entry["digest"], error) from None
         diff_ids = tuple(config["rootfs"]["diff_ids"])
         size = sum(map(self._size, diff_ids, layers))
         created = str(config.get("created") or "")
@@ -196,8 +195,10 @@ class ImageStore:
                 with open(self.blob_path(digest), "rb") as blob:
                     unpack(blob, folder, digest, diff_id, self.layer_limit)
             except FileNotFoundError:
-                problem = f"image {image.reference or image.id}: its layer {digest} isn't in the store"
-                raise IntegrityError(problem) from None
+                missing = IntegrityError(f"its layer {digest} isn't in the store")
+                raise _damaged(image.reference or image.id, missing) from None
+            except IntegrityError as error:
+                raise _damaged(image.reference or image.id, error) from None
 
     # Changing
 
@@ -254,3 +255,8 @@ class ImageStore:
         if not os.path.exists(layout):
             write_document(layout, {"imageLayoutVersion": "1.0.0"})
         write_document(self._index, {"schemaVersion": 2, "manifests": entries})
+
+
+def _damaged(shown: str, error: IntegrityError | NotFound) -> MinicontainerError:
+    """The same kind of error, with the image that it is about, and what to do."""
+    return type(error)(f"image {shown} is damaged: {error.message}", f"remove it with: minicontainer rmi {shown}")

@@ -142,18 +142,21 @@ class EnterPidNamespace(Step):
 
     pid: int
     born: int
+    with_user: bool = False
+    """Whether its user namespace comes first: who isn't root has no right to the others without."""
 
     side = PARENT
     manual = "nsenter(1), pid_namespaces(7)"
 
     def describe(self) -> str:
-        return f"nsenter --target {self.pid} --pid bash --norc"
+        user = " --user --preserve-credentials" if self.with_user else ""
+        return f"nsenter --target {self.pid}{user} --pid bash --norc"
 
     def execute(self, site: Site) -> None:
         site.target = os.pidfd_open(self.pid)
         if birth_of(self.pid) != self.born:
             raise ProcessLookupError(errno.ESRCH, "the container's first process has ended")
-        linux.setns(site.target, linux.CLONE_NEWPID)
+        linux.setns(site.target, linux.CLONE_NEWPID | (linux.CLONE_NEWUSER if self.with_user else 0))
 
 
 class EnterNamespaces(Step):

@@ -63,7 +63,9 @@ def _number(word: str) -> int | None:
     if not (word.isascii() and word.isdecimal()):
         return None
     if not _is_id(word):
-        raise InvalidArgument(f"uids and gids must be in range 0-{_LARGEST_ID}")
+        raise InvalidArgument(
+            f"uids and gids must be in range 0-{_LARGEST_ID}", hint="--user takes USER[:GROUP], names or numbers"
+        )
     return int(word)
 
 
@@ -93,7 +95,10 @@ def look_up_account(user: str, lowers: tuple[str, ...]) -> Account:
         if gid is None:
             gid = next((int(row[2]) for row in rows if row[0] == group), None)
         if gid is None:
-            raise InvalidArgument(f"unable to find group {group}: no matching entries in group file")
+            raise InvalidArgument(
+                f"unable to find group {group}: no matching entries in group file",
+                hint="a numeric group, such as --user 1000:1000, needs no entry in the image",
+            )
         return account.replace(gid=gid, groups=(gid,))
     members = {int(row[2]) for row in rows if len(row) >= 4 and known_as and known_as in row[3].split(",")}
     return account.replace(groups=tuple(sorted(members | {account.gid})))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 
 from ..documents import read_document, write_new_document
-from ..errors import ContainerNotFound
+from ..errors import ContainerNotFound, IntegrityError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,11 +54,27 @@ def fill(folder: str, spec: dict[str, Any], files: dict[str, str]) -> None:
 
 def read_spec(folder: str) -> dict[str, Any]:
     """The specification in a bundle. Raises ContainerNotFound, IntegrityError."""
+    name = os.path.basename(folder)[:12]
     try:
-        spec: dict[str, Any] = read_document(os.path.join(folder, "config.json"))
+        spec = read_document(os.path.join(folder, "config.json"))
+        if _is_ours(spec):
+            found: dict[str, Any] = spec
+            return found
     except FileNotFoundError:
-        raise ContainerNotFound(f"No such container: {os.path.basename(folder)}") from None
-    return spec
+        if not os.path.exists(folder):
+            raise ContainerNotFound(f"No such container: {name}") from None
+    except IntegrityError:
+        pass  # said below, with the hint
+    raise IntegrityError(f"container {name} has a damaged config.json", hint=f"minicontainer rm -f {name}")
+
+
+def _is_ours(spec: object) -> bool:
+    """Whether a document has the parts that every specification of `make_spec` has, each of its kind."""
+    parts = {"process": dict, "root": dict, "hostname": str, "mounts": list, "linux": dict}
+    if not isinstance(spec, dict) or not all(isinstance(spec.get(key), kind) for key, kind in parts.items()):
+        return False
+    keys = {"args": list, "env": list, "cwd": str, "user": dict, "capabilities": dict}
+    return all(isinstance(spec["process"].get(key), kind) for key, kind in keys.items())
 
 
 def _read(path: str) -> str:

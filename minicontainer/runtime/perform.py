@@ -34,11 +34,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PACKET = 65536
+_FOLDER = "--workdir is a folder inside the container; a missing one is made by run, not by exec"
 _HINTS = {
     "MountOverlay": "minicontainer doctor tells whether overlay works here, and what to do if not",
     "CloneIntoNamespaces": "minicontainer doctor tells which namespaces this machine allows",
     "MapUsers": "minicontainer doctor tells what bars user namespaces here, and how to lift it",
+    "MakeWorkingDirectory": _FOLDER,
+    "ChangeDirectory": _FOLDER,
+    "SetHostname": "a host name has 64 characters at most",
+    "SetLimit": "the kernel refuses this value, or has not got as much",
 }
+_HINT = "minicontainer run --dry-run shows every step as a command to try"
 
 
 class Performance:
@@ -168,7 +174,7 @@ class Performance:
                 f"this user may not do the step {step.name}:{about} {error.strerror}",
                 hint=_HINTS.get(step.name, "run it with sudo"),
             )
-        return StartFailed(f"step {step.name} failed:{about} {error.strerror}", hint=_HINTS.get(step.name, ""))
+        return StartFailed(f"step {step.name} failed:{about} {error.strerror}", hint=_HINTS.get(step.name, _HINT))
 
 
 class _InChild(OSError):

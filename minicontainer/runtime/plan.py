@@ -95,10 +95,10 @@ def exec_plan(
     in_user_namespace = "user" in names
     control = cgroup_steps(hierarchies, identifier, limits_from_spec(spec["linux"]["resources"]))
     return (
-        EnterPidNamespace(*first),
+        EnterPidNamespace(*first, with_user=in_user_namespace),
         CloneIntoNamespaces(()),
         *(step for step in control if step.side == CHILD),
-        EnterNamespaces(first[0], tuple(names)),
+        EnterNamespaces(first[0], tuple(name for name in names if name != "user")),
         *_stdio(process, make_console=False),
         *_program(process, in_user_namespace),
     )

@@ -124,7 +124,7 @@ class Exec(Step):
             os.execve(program, self.arguments, environment)
         denied = False
         path = environment.get("PATH", "")
-        for folder in path.split(":") if path else ():
+        for folder in path.split(":") if path and program else ():
             candidate = os.path.join(folder or ".", program)
             try:
                 os.execve(candidate, self.arguments, environment)

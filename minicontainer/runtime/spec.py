@@ -90,7 +90,9 @@ def check_options(options: Options) -> None:
 
 def _check_absolute(path: str) -> None:
     if path and not path.startswith("/"):
-        raise InvalidArgument(f"the working directory '{path}' is invalid, it needs to be an absolute path")
+        raise InvalidArgument(
+            f"the working directory '{path}' is invalid, it needs to be an absolute path", hint="begin it with a slash"
+        )
 
 
 def command_of(image_config: dict[str, Any], options: Options) -> list[str]:
@@ -100,7 +102,7 @@ def command_of(image_config: dict[str, Any], options: Options) -> list[str]:
         arguments = [*options.entrypoint, *options.command]
     else:
         arguments = [*(config.get("Entrypoint") or ()), *(options.command or config.get("Cmd") or ())]
-    if not arguments or not arguments[0]:
+    if not arguments:
         raise InvalidArgument("no command specified", hint="name one after the image: minicontainer run IMAGE COMMAND")
     return arguments
 
@@ -121,7 +123,7 @@ def merged(entries: list[str]) -> dict[str, str]:
     for entry in entries:
         name, separator, value = entry.partition("=")
         if not name:
-            raise InvalidArgument(f"invalid environment variable: {entry}")
+            raise InvalidArgument(f"invalid environment variable: {entry}", hint="it is NAME=value, or NAME alone")
         if separator:
             variables[name] = value
         else:

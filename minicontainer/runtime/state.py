@@ -206,7 +206,9 @@ class Containers:
         try:
             state = read_document(os.path.join(self.folder(identifier), "state.json"))
         except (FileNotFoundError, NotADirectoryError):
-            raise _gone(identifier) from None
+            if not os.path.isdir(self.folder(identifier)):
+                raise _gone(identifier) from None
+            state = None
         except IntegrityError:
             state = None
         if not _is_state(state):

@@ -68,6 +68,7 @@ def test_programs_that_are_none(own_cli):
     assert "Permission denied" in cli.fails("run", "--rm", "-e", "PATH=/folder", "odd", "tool", code=126)
 
 
+PROGRESS = "making a root file system of /bin/busybox\n"
 BAD_VALUES = [
     *[("--memory", value) for value in ("abc", "", "-5", "5m", "1", "12x", "1..5m", "9" * 30 + "g")],
     *[("--memory-swap", value) for value in ("64m", "abc")],
@@ -143,7 +144,7 @@ def test_usage(cli, words, code):
 
 def test_an_image_in_use_is_not_removed(own_cli):
     own_cli.container(options=("--name", "box"))
-    assert "in use" in own_cli.fails("rmi", "busybox", code=1) or True
+    assert "is using its referenced image" in own_cli.fails("rmi", "busybox", code=1)
     assert own_cli.ok("exec", "box", "echo", "alive") == "alive\n"
 
 
@@ -152,8 +153,8 @@ def test_a_standard_stream_that_is_closed(cli, number):
     close = ("bash", "-c", f'exec "$@" {number}{"<" if number == 0 else ">"}&-', "bash")
     for words in (("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2"), ("ps", "-a"), ("nosuch",)):
         done = cli(*words, before=close)
-        assert "Traceback" not in done.stderr
-        assert done.stdout in ("out\n", "") or done.stdout.startswith("CONTAINER ID")
+        assert "Traceback" not in done.stderr + done.stdout
+        assert done.returncode == (1 if words == ("nosuch",) else done.returncode and number)
 
 
 def test_an_output_that_takes_nothing(cli):
@@ -195,13 +196,14 @@ def test_a_damaged_image(own_cli, kind, damage):
     shutil.rmtree(cli.state / "layers")  # as on the first run after a pull
     path = blobs(cli)[kind]
     damage(path)
-    sentence = cli.fails("run", "--rm", "busybox", "true", code=125, hint=kind != "layer")
-    assert path.name[:12] in sentence
+    sentence = cli.fails("run", "--rm", "busybox", "true", code=125)
+    assert sentence.startswith("image busybox:latest is damaged: ")
+    assert path.name in sentence or kind == "layer"
     assert cli.folders() == []
     assert not (cli.state / "layers").exists() or os.listdir(cli.state / "layers") == []
     assert "Traceback" not in cli("images").stderr
     assert cli("rmi", "busybox").returncode == 0
-    cli.ok("image", "bootstrap", "busybox", timeout=60) if False else cli("image", "bootstrap", "busybox", timeout=60)
+    cli("image", "bootstrap", "busybox", timeout=60)
     assert cli.ok("run", "--rm", "busybox", "echo", "healed") == "healed\n"
 
 
@@ -209,8 +211,8 @@ def test_a_damaged_image(own_cli, kind, damage):
 def test_a_damaged_index(own_cli, content):
     cli = own_cli
     (cli.state / "images" / "index.json").write_text(content, encoding="latin-1")
-    cli.fails("run", "--rm", "busybox", "true", code=125, hint=False)
-    refusal(cli("images"), 1, hint=False)
+    cli.fails("run", "--rm", "busybox", "true", code=125)
+    cli.fails("images", code=1)
     assert cli.ok("ps", "-a").count("\n") == 1
 
 
@@ -391,7 +393,9 @@ def test_a_state_folder_that_can_not_be_one(cli, tmp_path, kind):
     else:
         place = Path("/proc/minicontainer")
     for words, code in ((("run", "busybox", "true"), 125), (("image", "bootstrap", "busybox"), 1)):
-        refusal(cli("--root", str(place), *words), code, hint=True)
+        done = cli("--root", str(place), *words)
+        done.stderr = done.stderr.replace(PROGRESS, "")
+        refusal(done, code)
     assert cli.ok("--root", str(tmp_path / "nowhere"), "ps", "-a").count("\n") == 1
     assert not (tmp_path / "nowhere").exists()
 
@@ -447,7 +451,8 @@ def test_a_normal_user_has_containers_too(nobody):
     pid = cli.state_of(identifier)["first"][0]
     assert os.stat(f"/proc/{pid}").st_uid == 65534
     assert cli.ok("exec", identifier, "sh", "-c", "id -u; cat /proc/1/comm") == "0\nsh\n"
-    assert cli.fails("run", "-m", "64m", "busybox", "true", code=125) or True
+    if not any(groups(identifier)):  # unless one was delegated to this user
+        assert "control groups" in cli.fails("run", "-m", "64m", "busybox", "true", code=125)
     cli.ok("stop", identifier)
     assert cli.state_of(identifier)["exitCode"] == 3
     cli.ok("rm", identifier)
@@ -459,8 +464,8 @@ def test_a_normal_user_on_roots_state_folder(nobody, busybox):
         done = cli("--root", str(busybox), *words)
         assert "Traceback" not in done.stderr
         if done.returncode:
-            assert done.returncode == code
-            assert re.fullmatch(r"minicontainer: [^\n]+\n  hint: [^\n]+\n", done.stderr), done
+            done.stderr = done.stderr.replace(PROGRESS, "")
+            refusal(done, code)
 
 
 def test_a_normal_user_without_user_namespaces(nobody):

@@ -25,6 +25,7 @@ import pytest
 
 from minicontainer.images import ImageStore
 from minicontainer.images.assembly import put_image
+from minicontainer.isolation.cgroups import cgroup_of, detect
 from minicontainer.layers import Layer, pack
 from minicontainer.paths import Paths
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 SECONDS = 20
 CHECKOUT = Path(__file__).parents[2]
 CGROUP = Path("/sys/fs/cgroup")
+HIERARCHIES = detect(Paths(state="/nonexistent"))
 
 Found = TypeVar("Found")
 
@@ -158,10 +160,16 @@ class CommandLine:
                 process.kill()
         if left := [name for name in self.folders() if not name.startswith(".")]:
             self("rm", "-f", *left)
-        left_over = self.state / "containers"  # the monitors delete their own, soon after
-        eventually(lambda: not self.folders(), f"the containers' folders in {left_over} go")
-        still = [str(group) for name in left for group in groups(name)]
-        assert not still, f"control groups of removed containers are there: {still}"
+        try:
+            eventually(lambda: not self.folders(), "the monitors delete the folders of their containers", 5)
+            eventually(lambda: not any(groups(name) for name in left), "the control groups go", 5)
+        finally:  # a test that has failed must not make others fail
+            for name in {*left, *(name.lstrip(".") for name in self.folders())}:
+                cgroup = cgroup_of(HIERARCHIES, name)
+                cgroup.kill_all()
+                cgroup.remove()
+            for name in ("containers", "names"):
+                shutil.rmtree(self.state / name, ignore_errors=True)
 
 
 def refusal(done: subprocess.CompletedProcess[str], code: int, hint: bool = True) -> str:

@@ -36,6 +36,7 @@ MOST_TASKS = 4_194_304
 """The largest process ID of any Linux (PID_MAX_LIMIT in the kernel's threads.h), and so the largest limit of tasks."""
 
 LEAST_SHARES, MOST_SHARES = 2, 262_144
+_SHARE = "1024 is one share: what every container has that was given none"
 
 
 class Limits(Value):
@@ -112,7 +113,9 @@ def check_limits(limits: Limits, host_cpus: int, host_memory: int = 0) -> None:
     _check_cpu(limits, host_cpus)
     _check_cpuset(limits, host_cpus)
     if limits.pids is not None and not 1 <= limits.pids <= MOST_TASKS:
-        raise InvalidArgument(f"Range of PIDs limit is from 1 to {MOST_TASKS}, not {limits.pids}")
+        raise InvalidArgument(
+            f"Range of PIDs limit is from 1 to {MOST_TASKS}, not {limits.pids}", hint="-1 stands for no limit"
+        )
 
 
 def _check_memory(limits: Limits, host_memory: int) -> None:
@@ -135,24 +138,31 @@ def _check_memory(limits: Limits, host_memory: int) -> None:
 
 def _check_cpu(limits: Limits, host_cpus: int) -> None:
     if not 1_000 <= limits.cpu_period <= 1_000_000:
-        raise InvalidArgument("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+        raise InvalidArgument(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+            hint="100000 is the usual one",
+        )
     if limits.cpu_quota is not None and limits.cpu_quota > host_cpus * limits.cpu_period:
         raise InvalidArgument(
-            f"Range of CPUs is from 0.01 to {host_cpus}.00, as there are only {host_cpus} CPUs available"
+            f"Range of CPUs is from 0.01 to {host_cpus}.00, as there are only {host_cpus} CPUs available",
+            hint="leave --cpus out to allow all of them",
         )
     if limits.cpu_quota is not None and limits.cpu_quota < 1_000:
         raise InvalidArgument("CPU cfs quota can not be less than 1ms (i.e. 1000)", hint="that is --cpus 0.01")
     if limits.cpu_shares is not None and limits.cpu_shares < LEAST_SHARES:
-        raise InvalidArgument(f"The minimum allowed cpu-shares is {LEAST_SHARES}")
+        raise InvalidArgument(f"The minimum allowed cpu-shares is {LEAST_SHARES}", hint=_SHARE)
     if limits.cpu_shares is not None and limits.cpu_shares > MOST_SHARES:
-        raise InvalidArgument(f"The maximum allowed cpu-shares is {MOST_SHARES}")
+        raise InvalidArgument(f"The maximum allowed cpu-shares is {MOST_SHARES}", hint=_SHARE)
 
 
 def _check_cpuset(limits: Limits, host_cpus: int) -> None:
     highest = _highest(limits.cpuset_cpus, "cpus")
     if highest >= host_cpus:
         there = "0" if host_cpus == 1 else f"0-{host_cpus - 1}"
-        raise InvalidArgument(f"Requested CPUs are not available - requested {limits.cpuset_cpus}, available: {there}")
+        raise InvalidArgument(
+            f"Requested CPUs are not available - requested {limits.cpuset_cpus}, available: {there}",
+            hint="they are numbered from 0",
+        )
     _highest(limits.cpuset_mems, "mems")  # which nodes there are, the kernel knows: it answers when it is told
 
 
