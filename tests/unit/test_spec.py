@@ -215,7 +215,6 @@ def test_entry_point_and_command_as_docker_puts_them_together(image, entrypoint,
         ({}, Options()),
         ({"config": {"Cmd": None, "Entrypoint": []}}, Options()),
         ({"config": {"Entrypoint": ["/init"], "Cmd": ["serve"]}}, Options(entrypoint=())),
-        ({"config": {"Cmd": ["sh"]}}, Options(command=("",))),
     ],
 )
 def test_without_a_command_nothing_starts(image: dict, options: Options) -> None:
