@@ -3,9 +3,9 @@
     python tests/guest/guest.py -- COMMAND…      run a command in it, in a copy of this checkout
 
 Built once, in .cache/guest of the checkout (a minute, 350 MB; mmdebstrap, no root needed), and again when the recipe
-changes. The checkout goes in as a tar on a second disk, what the command writes to /work/out comes back on a third;
+changes. The checkout goes in as a tar on a second disk, what the command writes to /guest/out comes back on a third;
 the root disk is a snapshot, so every run starts from the same. No network, no shared folders. The guest's Python is
-Debian's; pytest and what else the tests import are this environment's own, handed in (PYTHONPATH=/work/site).
+Debian's; pytest and what else the tests import are this environment's own, handed in (PYTHONPATH=/guest/site).
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Guest:
                 f"--customize-hook=copy-in {HERE}/init.sh /sbin",
                 f"--customize-hook=copy-in {self.kernel.modules}/lib/modules /usr/lib",
                 f'--customize-hook=chroot "$1" depmod {self.kernel.release}',
-                "--customize-hook=mkdir $1/work",
+                "--customize-hook=mkdir $1/guest",
                 SUITE, f"{scratch.path}/root.tar", f"deb [signed-by={KEYRING}] {MIRROR} {SUITE} main",
             ]  # fmt: skip
             run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
@@ -112,7 +112,7 @@ class Guest:
             make_disk(merge([str(root)]), self.disk)
 
     def run(self, script: str, out: Path, timeout: float = 900.0) -> Result:
-        """Run a shell script in a copy of the checkout; what it leaves in /work/out is put into the folder `out`.
+        """Run a shell script in a copy of the checkout; what it leaves in /guest/out is put into the folder `out`.
 
         Raises HostError where the guest ended without an exit code: it hung, panicked, or took longer than `timeout`.
         """

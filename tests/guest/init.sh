@@ -17,7 +17,7 @@ mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs -o mode=1777 shm /dev/shm
 mount -t tmpfs -o mode=1777,size=50% tmp /tmp
 mount -t tmpfs run /run
-mount -t tmpfs -o size=50% work /work
+mount -t tmpfs -o size=50% guest /guest
 # As systemd does: the root group is left to nobody, and all controllers are handed on.
 mount -t cgroup2 -o nsdelegate,memory_recursiveprot cgroup2 /sys/fs/cgroup
 mkdir /sys/fs/cgroup/init
@@ -25,13 +25,13 @@ for pid in $(cat /sys/fs/cgroup/cgroup.procs); do echo "$pid" >/sys/fs/cgroup/in
 for name in $(cat /sys/fs/cgroup/cgroup.controllers); do echo "+$name" >/sys/fs/cgroup/cgroup.subtree_control; done
 ip link set lo up
 hostname guest
-tar -xf "$in" -C /work
-mkdir -p /work/out
-cd /work/checkout || exit 1
+tar -xf "$in" -C /guest
+mkdir -p /guest/out
+cd /guest/checkout || exit 1
 mark run
-setsid -w sh /work/run.sh </dev/null 2>&1
+setsid -w sh /guest/run.sh </dev/null 2>&1
 code=$?
-tar -cf "$out" -C /work/out .
+tar -cf "$out" -C /guest/out .
 sync
 mark exit "$code 0"
 poweroff -ff 2>/dev/null || busybox poweroff -f

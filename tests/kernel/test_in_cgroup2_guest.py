@@ -19,7 +19,7 @@ from minicontainer.errors import HostError, MinicontainerError
 pytestmark = pytest.mark.guest
 
 COMMAND = (
-    "PYTHONPATH=/work/site python3 -m pytest -q --color=no --basetemp=/tmp/pytest --junitxml=/work/out/junit.xml "
+    "PYTHONPATH=/guest/site python3 -m pytest -q --color=no --basetemp=/tmp/pytest --junitxml=/guest/out/junit.xml "
     "-m cgroup2 tests/kernel"
 )
 
@@ -46,9 +46,9 @@ def guest(guest_module, needs):
 
 
 def test_a_guests_exit_code_output_and_files_come_back(guest, tmp_path):
-    result = guest.run("echo hello; pwd; mkdir /work/out/d; echo text >/work/out/d/file; exit 7", tmp_path)
+    result = guest.run("echo hello; pwd; mkdir /guest/out/d; echo text >/guest/out/d/file; exit 7", tmp_path)
     assert result.exit_code == 7
-    assert result.output == ("hello", "/work/checkout")
+    assert result.output == ("hello", "/guest/checkout")
     assert (tmp_path / "d/file").read_text() == "text\n"
 
 

@@ -202,7 +202,7 @@ def test_a_damaged_layer_is_found_before_anything_can_use_it(store, app):
 
 def test_a_layer_that_isnt_there_is_named(store, app):
     os.unlink(store.blob_path(app.layers[0].digest))
-    with pytest.raises(IntegrityError, match=f"image app:1: its layer {app.layers[0].digest}"):
+    with pytest.raises(IntegrityError, match=f"image app:1 is damaged: its layer {app.layers[0].digest}"):
         store.lowers(app)
 
 
