@@ -36,7 +36,7 @@ from .runtime.state import Containers, State, new_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from .objects import ContainerCollection, ImageCollection
@@ -76,8 +76,11 @@ class Engine:
 
     # ── from an image to a container ──────────────────────────────────────────────────────────────────────────────
 
-    def create(self, reference: str, options: Options, name: str = "") -> str:
-        """Make a container, ready to start, and return its ID. Raises ImageNotFound, NameInUse, InvalidArgument."""
+    def create(self, reference: str, options: Options, name: str = "", hold: Callable[[], None] = lambda: None) -> str:
+        """Make a container, ready to start, and return its ID. Raises ImageNotFound, NameInUse, InvalidArgument.
+
+        `hold` is called when all is checked and unpacked: from there to the start, an interrupt would leave a half.
+        """
         image = self.store.resolve(reference)
         lowers = self.store.lowers(image)
         if name and not is_container_name(name):
@@ -89,6 +92,7 @@ class Engine:
         self.bundles.sweep()
         identifier = os.urandom(32).hex()
         spec = self._spec(identifier, image, lowers, options)
+        hold()
         with self.bundles.draft(identifier) as draft:
             fill(draft, spec, generated_files(options.network, spec["hostname"]))
             state = new_state(
@@ -154,16 +158,14 @@ class Engine:
         account = None
         if options.user:
             layers = (os.path.join(self.paths.layers, layer) for layer in state["layers"])
-            upper = os.path.join(self.bundles.folder(identifier), "upper")
-            account = look_up_account(options.user, (upper, *layers))
+            account = look_up_account(options.user, (f"{self.bundles.folder(identifier)}/upper", *layers))
         home = account.home if account and not state.get("hasHome") else ""
         process = exec_process(spec["process"], options, account, home)
         hierarchies = detect(self.paths)
         plan = exec_plan(spec, process, identifier, (state["first"][0], state["first"][1]), hierarchies)
         cgroup = cgroup_of(hierarchies, identifier)
-        return self._perform(
-            Request(plan, self.paths, identifier, cgroup, options.tty, options.stdin, attached=True, record=False)
-        )
+        request = Request(plan, self.paths, identifier, cgroup, options.tty, options.stdin, attached=True, record=False)
+        return self._perform(request)
 
     def _perform(self, request: Request, lock: int = -1) -> int:
         """Hand a plan to a monitor, and wait for its report: the descriptor to it, or the error that it reports."""
@@ -177,7 +179,7 @@ class Engine:
             return ours
         os.close(ours)
         if not report:
-            raise errors.StartFailed("the monitor was killed before the container had started")
+            raise errors.StartFailed("the monitor was killed before the container had started", hint="try it again")
         kind = getattr(errors, report["kind"], errors.StartFailed)
         raise kind(report["failed"], hint=report["hint"])
 

@@ -248,7 +248,12 @@ class ContainerCollection:
         if detach:
             os.close(client)
             return container
-        code, stdout, stderr = _drain(client)
+        try:
+            code, stdout, stderr = _drain(client)
+        except KeyboardInterrupt:  # a notebook's Stop button
+            if remove:
+                container.remove(force=True)
+            raise
         if code:
             raise ContainerError(
                 f"command {command!r} in image {image} ended with exit code {code}",

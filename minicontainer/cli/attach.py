@@ -35,7 +35,7 @@ _BROKEN_PIPE = 128 + linux.SIGNALS["PIPE"]
 
 
 def hold_signals() -> None:
-    """From here on signals wait until `Attachment` hands them on: none gets lost between the start and it."""
+    """From here on signals wait until `Attachment` hands them on: none ends a command between creation and start."""
     linux.block_signals(_FORWARDED)
 
 

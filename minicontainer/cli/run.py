@@ -59,9 +59,8 @@ def run(engine: Engine, arguments: list[str]) -> int:
         print(engine.dry_run(rest[0], options), end="")
         return 0
     _check_terminal(values)
-    identifier = engine.create(rest[0], options, values["name"])
+    identifier = engine.create(rest[0], options, values["name"], hold=hold_signals)
     try:
-        hold_signals()
         client = engine.start(identifier, attached=not values["detach"])
     except MinicontainerError:
         if values["rm"]:

@@ -39,7 +39,7 @@ class MakeDevices(Step):
             make = [f"touch {folder}/{name} && mount --bind /dev/{name} {folder}/{name}" for name in DEVICES]
         else:
             make = [f"mknod -m 666 {folder}/{name} c {major} {minor}" for name, (major, minor) in DEVICES.items()]
-        return "\n".join(make + [f"ln -s {target} {folder}/{name}" for name, target in LINKS.items()])
+        return "\n".join(make + [f"ln -s {target} {folder}/{name}" for name, target in _links()])
 
     def execute(self, site: Site) -> None:
         folder = open_inside(site.root, "/dev", make="dir")
@@ -50,7 +50,12 @@ class MakeDevices(Step):
                     linux.mount(f"/dev/{name}", f"/proc/self/fd/{folder}/{name}", "", linux.MS_BIND)
                 else:
                     os.mknod(name, stat.S_IFCHR | 0o666, os.makedev(major, minor), dir_fd=folder)
-            for name, target in LINKS.items():
+            for name, target in _links():
                 os.symlink(target, name, dir_fd=folder)
         finally:
             os.close(folder)
+
+
+def _links() -> list[tuple[str, str]]:
+    """The links of /dev, without the one to the kernel's memory where this kernel doesn't show it, as with runc."""
+    return [(name, target) for name, target in LINKS.items() if name != "core" or os.path.exists(target)]

@@ -30,7 +30,7 @@ tr '\\0' '\\n' </proc/1/environ | sort
 echo $$ $(readlink /proc/1/cwd) $(cat /proc/1/comm)
 cd /dev; stat -c '%n %F %a %u:%g %t,%T' . * pts/ptmx shm mqueue
 ip -o link | cut -d ' ' -f 2,3
-ls -d /proc/[0-9]* | wc -l
+echo /proc/[0-9]*
 touch /made 2>&1 && stat -c '%a %u:%g' /made
 stat -c '%n %a %u:%g' / /etc /proc /sys /tmp
 for path in /proc/keys /proc/timer_list; do cat $path 2>&1; done; ls -A /proc/acpi /sys/firmware 2>&1

@@ -66,7 +66,7 @@ def test_the_mount_table(cli):
 def test_devices(cli):
     script = "cd /dev; for name in *; do stat -c '%n %F %a %t,%T' $name; readlink $name; done; ls pts shm mqueue"
     assert cli.ok("run", "--rm", "busybox", "sh", "-c", script, umask=0o077).splitlines() == [
-        "core symbolic link 777 0,0", "/proc/kcore",
+        *(["core symbolic link 777 0,0", "/proc/kcore"] if os.path.exists("/proc/kcore") else []),
         "fd symbolic link 777 0,0", "/proc/self/fd",
         "full character special file 666 1,7",
         "mqueue directory 1777 0,0",
@@ -233,7 +233,7 @@ def test_a_working_directory_never_leads_outside(cli, holes, link):
             assert "lost+found" not in done.stdout
             assert "boot" not in done.stdout
         else:
-            refusal(done, 125, hint=False)
+            refusal(done, 125)
 
 
 def test_an_images_or_a_containers_link_never_leads_outside(own_cli, holes):
@@ -245,7 +245,7 @@ def test_an_images_or_a_containers_link_never_leads_outside(own_cli, holes):
             (tree / f"link{number}").symlink_to(f"/proc/self/fd/{number}")
 
     cli.derive("links:latest", plant, WorkingDir="/link7")
-    refusal(cli("run", "--rm", "links", "pwd", **options), 125, hint=False)
+    refusal(cli("run", "--rm", "links", "pwd", **options), 125)
     identifier = cli.ok("run", "-d", "-w", "/", "links", "sleep", "1000", **options).strip()
     for number in range(3, 12):
         done = cli("exec", "-w", f"/link{number}", identifier, "sh", "-c", "pwd; ls ../../../..", **options)
@@ -280,7 +280,7 @@ def test_proc_that_is_a_link_does_not_unmask_anything(own_cli):
     cli.derive("trap:latest", plant)
     done = cli("run", "--rm", "trap", "sh", "-c", "cat /tmp/keys /proc/keys; (: >>/tmp/sys/kernel/hostname) 2>&1")
     if done.returncode == 125:
-        refusal(done, 125, hint=False)
+        refusal(done, 125)
     else:
         assert done.stdout.count("Read-only file system") == 1
         assert done.stdout.count("\n") == 1

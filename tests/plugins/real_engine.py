@@ -100,10 +100,9 @@ class CommandLine:
         assert (done.returncode, done.stderr) == (0, ""), done
         return done.stdout
 
-    def fails(self, *arguments: str, code: int, hint: bool = True, **options: Any) -> str:
+    def fails(self, *arguments: str, code: int, **options: Any) -> str:
         """The sentence that it fails with: a line, and below it one with a hint; nothing else is printed."""
-        done = self(*arguments, **options)
-        return refusal(done, code, hint)
+        return refusal(self(*arguments, **options), code)
 
     def start(self, *arguments: str, before: tuple[str, ...] = (), **options: Any) -> subprocess.Popen[bytes]:
         """Start it, and go on; it is killed at the end of the test if it still runs then."""
@@ -172,13 +171,12 @@ class CommandLine:
                 shutil.rmtree(self.state / name, ignore_errors=True)
 
 
-def refusal(done: subprocess.CompletedProcess[str], code: int, hint: bool = True) -> str:
-    """The sentence that a command failed with, in the shape that all have; `hint`: whether there is one, too."""
+def refusal(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """The sentence that a command failed with, in the shape that all have: below it is a hint."""
     assert "Traceback" not in done.stderr, done.stderr
     assert (done.returncode, done.stdout) == (code, ""), done
-    pattern = r"minicontainer: ([^\n]+)\n" + (r"  hint: [^\n]+\n" if hint else "")
-    found = re.fullmatch(pattern, done.stderr)
-    assert found, f"not one sentence{' and a hint' if hint else ''}: {done.stderr!r}"
+    found = re.fullmatch(r"minicontainer: ([^\n]+)\n  hint: [^\n]+\n", done.stderr)
+    assert found, f"not one sentence and a hint: {done.stderr!r}"
     return found[1]
 
 

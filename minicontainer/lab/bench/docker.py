@@ -16,6 +16,7 @@ have AppArmor.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import signal
 import subprocess
@@ -25,9 +26,11 @@ from types import TracebackType
 from typing import Self
 
 from ...errors import HostError
+from ...isolation.cgroups.tree import remove_tree
 from ..contestant import family
 
 _PRIVATE = ("/etc/docker", "/run/containerd", "/run/docker")
+_CGROUP = "/sys/fs/cgroup"
 _PATIENCE = 30.0
 """Seconds that the daemon may take to come up, and to answer."""
 _SCRIPT = 'for folder in $1; do mount -t tmpfs tmpfs "$folder" || exit; done; shift; exec "$@"'
@@ -124,3 +127,15 @@ class DockerDaemon:
         for path in self._made:
             with contextlib.suppress(OSError):
                 os.rmdir(path)
+        remove_groups()
+
+
+def remove_groups() -> None:
+    """Remove the control groups of this process's benchmark, and of those that were killed, from every hierarchy."""
+    for top in (f"{_CGROUP}/minicontainer", *glob.glob(f"{_CGROUP}/*/minicontainer")):
+        for group in glob.glob(f"{top}/bench-*-*"):
+            owner = group.rpartition("-")[2]
+            if owner == str(os.getpid()) or not os.path.exists(f"/proc/{owner}"):
+                remove_tree(group)
+        with contextlib.suppress(OSError):  # somebody's containers are in it
+            os.rmdir(top)

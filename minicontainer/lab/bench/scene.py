@@ -12,7 +12,6 @@ locked as long as its benchmark lives; what one that was killed has left, the ne
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import glob
 import os
@@ -26,10 +25,10 @@ from ...engine import Engine
 from ...images import ImageStore
 from ...images.assembly import put_image
 from ...images.bootstrap import bootstrap_busybox
-from ...isolation.cgroups.tree import remove_tree
 from ...layers import Layer, Scratch, pack
 from ...paths import Paths
 from ...runtime.spec import Options
+from .docker import remove_groups
 from .program import timed_program
 
 IMAGE = "timed:latest"
@@ -87,13 +86,7 @@ class Scene:
         self.engine.close()
         shutil.rmtree(self.folder)
         os.close(self._lock)
-        for top in (f"{self.paths.cgroup}/minicontainer", *glob.glob(f"{self.paths.cgroup}/*/minicontainer")):
-            for group in glob.glob(f"{top}/bench-*-*"):
-                owner = group.rpartition("-")[2]
-                if owner == str(os.getpid()) or not os.path.exists(f"{self.paths.proc}/{owner}"):
-                    remove_tree(group)
-            with contextlib.suppress(OSError):  # somebody's containers are in it
-                os.rmdir(top)
+        remove_groups()
 
 
 def lock(folder: str) -> int:
