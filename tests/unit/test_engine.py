@@ -210,7 +210,7 @@ def test_a_start_that_failed_says_why(engine: Engine, notes: Notes, report: dict
     with pytest.raises(MinicontainerError, match=f"^{message.replace('(', '.').replace(')', '.')}$") as caught:
         engine.start(engine.create("busybox", Options()))
     assert type(caught.value) is error
-    assert caught.value.hint == ("look" if report else "")
+    assert caught.value.hint == ("look" if report else "try it again")
     assert len(os.listdir("/proc/self/fd")) == before
 
 
