@@ -16,7 +16,7 @@ import os
 import sys
 
 from .. import __version__
-from ..errors import GENERAL, HostError, InvalidArgument, MinicontainerError
+from ..errors import GENERAL, CommandNotExecutable, HostError, InvalidArgument, MinicontainerError, StartFailed
 from ..values import Value
 from .options import HelpWanted, UsageError, describe
 
@@ -169,6 +169,8 @@ def _report(error: MinicontainerError, arguments: list[str]) -> int:
     if isinstance(error, UsageError) or error.exit_code != GENERAL:
         return error.exit_code
     _, rest = _global_options(arguments)
+    if rest[:1] == ["exec"] and isinstance(error, (StartFailed, InvalidArgument)):  # the container is there, and runs
+        return CommandNotExecutable.exit_code
     return GENERAL if rest[:1] == ["run"] else 1
 
 

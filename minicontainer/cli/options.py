@@ -36,6 +36,12 @@ class UsageError(InvalidArgument):
     """A command line that can't be read. Exits with 125, as Docker's do, whatever the verb."""
 
 
+class CallError(InvalidArgument):
+    """One that can be read and not followed: arguments are missing, or a terminal for -t. Docker's exit with 1."""
+
+    exit_code = 1
+
+
 class HelpWanted(Exception):
     """`--help` stands among a verb's own arguments."""
 

@@ -11,7 +11,7 @@ from ..engine import Engine
 from ..errors import InvalidArgument, MinicontainerError
 from ..runtime.spec import Options
 from .attach import Attachment, hold_signals
-from .options import INTEGER, MANY, NUMBER, SIZE, SWITCH, Flag, describe, parse
+from .options import INTEGER, MANY, NUMBER, SIZE, SWITCH, CallError, Flag, describe, parse
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def run(engine: Engine, arguments: list[str]) -> int:
     """Make a container and start it; its exit code is ours."""
     values, rest = parse(RUN_FLAGS, arguments, "run", interspersed=False)
     if not rest:
-        raise InvalidArgument('"minicontainer run" requires at least 1 argument.', hint=f"usage: {RUN_USAGE}")
+        raise CallError('"minicontainer run" requires at least 1 argument.', hint=f"usage: {RUN_USAGE}")
     options = _options(values, rest[1:])
     if values["dry-run"]:
         print(engine.dry_run(rest[0], options), end="")
@@ -76,7 +76,7 @@ def exec_(engine: Engine, arguments: list[str]) -> int:
     """Run another process in a running container; its exit code is ours."""
     values, rest = parse(EXEC_FLAGS, arguments, "exec", interspersed=False)
     if len(rest) < 2:
-        raise InvalidArgument('"minicontainer exec" requires at least 2 arguments.', hint=f"usage: {EXEC_USAGE}")
+        raise CallError('"minicontainer exec" requires at least 2 arguments.', hint=f"usage: {EXEC_USAGE}")
     _check_terminal(values)
     options = Options(
         command=tuple(rest[1:]),
@@ -145,7 +145,7 @@ def _user_namespace(word: str) -> bool:
 
 def _check_terminal(values: dict[str, Any]) -> None:
     if values["tty"] and not values.get("detach") and not os.isatty(0):
-        raise InvalidArgument("the input device is not a TTY", hint="leave -t out where standard input is no terminal")
+        raise CallError("the input device is not a TTY", hint="leave -t out where standard input is no terminal")
 
 
 def help_of(command: str) -> str:

@@ -188,7 +188,7 @@ def test_the_settings_are_untouched_when_nothing_starts(cli):
 
 def test_t_without_a_terminal_is_refused(cli):
     sentence = "the input device is not a TTY"
-    assert cli.fails("run", "-it", "busybox", "true", code=125) == sentence
+    assert cli.fails("run", "-it", "busybox", "true", code=1) == sentence
     assert cli.fails("exec", "-it", cli.container(), "true", code=1) == sentence
     assert len(cli.folders()) == 1
 

@@ -46,7 +46,7 @@ BAD_LINES = [
     # arguments, exit code, the message's beginning, what the hint has
     (["nope"], 1, "'nope' is not a minicontainer command.", "minicontainer help"),
     (["rn"], 1, "'rn' is not a minicontainer command.", "did you mean: minicontainer r"),
-    (["run"], 125, '"minicontainer run" requires at least 1 argument.', "usage: minicontainer run"),
+    (["run"], 1, '"minicontainer run" requires at least 1 argument.', "usage: minicontainer run"),
     (["run", "--nope", "busybox"], 125, "unknown flag: --nope", "minicontainer run --help"),
     (["run", "-z", "busybox"], 125, "unknown shorthand flag: 'z' in -z", "minicontainer run --help"),
     (["run", "--name"], 125, "flag needs an argument: --name", "minicontainer run --help"),
@@ -336,7 +336,7 @@ def test_an_image_that_a_container_uses_stays(command: Command, engine: Engine) 
         (CommandNotExecutable("no"), "run", 126, "minicontainer: no\n"),
         (CommandNotFound("no ls"), "exec", 127, "minicontainer: no ls\n"),
         (StartFailed("broken"), "run", 125, "minicontainer: broken\n"),
-        (StartFailed("broken"), "exec", 1, "minicontainer: broken\n"),
+        (StartFailed("broken"), "exec", 126, "minicontainer: broken\n"),
         (HostError("no overlay"), "ps", 1, "minicontainer: no overlay\n"),
         (
             PermissionError(13, "Permission denied", "/x"),
@@ -394,7 +394,7 @@ def test_a_state_folder_must_be_named(capsys, monkeypatch, tmp_path: Path, line:
 def test_a_terminal_is_refused_where_there_is_none(command: Command, engine: Engine, monkeypatch) -> None:
     monkeypatch.setattr(os, "isatty", lambda _: False)
     code, _, errors = command("run", "-it", "busybox")
-    assert (code, "the input device is not a TTY" in errors) == (125, True)
+    assert (code, "the input device is not a TTY" in errors) == (1, True)
     assert engine.bundles.identifiers() == []
 
 
