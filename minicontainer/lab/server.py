@@ -140,7 +140,7 @@ def prepare(checkout: Path, port: int, token: str) -> dict[str, str]:
 def trust_chapters(checkout: Path, environment: dict[str, str]) -> None:
     """Sign the course's own notebooks: in others JupyterLab hides the saved pictures (jupyter-trust(1))."""
     chapters = sorted(map(str, (checkout / "notebooks").glob("*.ipynb")))
-    command = [sys.executable, "-m", "jupyter", "trust", *chapters]
+    command = [sys.executable, "-m", "jupyter", "trust", "--log-level=ERROR", *chapters]
     subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, check=False)
 
 

@@ -96,13 +96,13 @@ def test_device_files_work(cli):
     reason="nothing keeps a container from a device that it has made a file of (config-linux.md#devices)"
 )
 def test_other_devices_can_not_be_opened(cli):
-    # of the host's, whichever there are: its network tunnels, FUSE, random numbers; a disk would be no better
-    here = [path for path in ("/dev/net/tun", "/dev/fuse", "/dev/hwrng") if os.path.exists(path)]
-    numbers = [os.stat(path).st_rdev for path in here]
-    words = [
-        f"mknod /x{number} c {os.major(number)} {os.minor(number)} && : </x{number} && echo it" for number in numbers
-    ]
-    assert cli("run", "--rm", "busybox", "sh", "-c", "; ".join(words)).stdout == ""
+    # of the host's, whichever there are; a disk would be no better
+    here = [path for path in ("/dev/fuse", "/dev/hwrng", "/dev/kmsg", "/dev/rtc0") if os.path.exists(path)]
+    if not here:
+        pytest.skip("this machine has no device to try it on")
+    numbers = [(os.major(os.stat(path).st_rdev), os.minor(os.stat(path).st_rdev)) for path in here]
+    tries = [f"mknod /x{minor} c {major} {minor} && : </x{minor} && echo open" for major, minor in numbers]
+    assert cli("run", "--rm", "busybox", "sh", "-c", "; ".join(tries)).stdout == ""
 
 
 def test_masked_paths_are_empty(inside):
