@@ -17,6 +17,10 @@ from .. import linux
 from ..step import CHILD, Site, Step, quote
 from .mounts import open_inside
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 class MaskPaths(Step):
     """Hide files and folders; those that this kernel doesn't have are passed over."""
@@ -37,19 +41,12 @@ class MaskPaths(Step):
         )
 
     def execute(self, site: Site) -> None:
-        for path in self.paths:
-            try:
-                descriptor = open_inside(site.root, path)
-            except FileNotFoundError:
-                continue
+        for _, descriptor in _present(site, self.paths):
             here = f"/proc/self/fd/{descriptor}"
-            try:
-                if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-                    linux.mount("tmpfs", here, "tmpfs", linux.MS_RDONLY)
-                else:
-                    linux.mount("/dev/null", here, "", linux.MS_BIND)
-            finally:
-                os.close(descriptor)
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                linux.mount("tmpfs", here, "tmpfs", linux.MS_RDONLY)
+            else:
+                linux.mount("/dev/null", here, "", linux.MS_BIND)
 
 
 class ReadOnlyPaths(Step):
@@ -71,16 +68,9 @@ class ReadOnlyPaths(Step):
         )
 
     def execute(self, site: Site) -> None:
-        for path in self.paths:
-            try:
-                descriptor = open_inside(site.root, path)
-            except FileNotFoundError:
-                continue
-            try:
-                here = f"/proc/self/fd/{descriptor}"
-                linux.mount(here, here, "", linux.MS_BIND | linux.MS_REC)
-            finally:
-                os.close(descriptor)
+        for path, descriptor in _present(site, self.paths):
+            here = f"/proc/self/fd/{descriptor}"
+            linux.mount(here, here, "", linux.MS_BIND | linux.MS_REC)
             self._remount(site, path)
 
     def _remount(self, site: Site, path: str) -> None:
@@ -89,5 +79,18 @@ class ReadOnlyPaths(Step):
         flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC | linux.MS_RDONLY
         try:
             linux.mount("", f"/proc/self/fd/{descriptor}", "", flags | linux.MS_REMOUNT | linux.MS_BIND)
+        finally:
+            os.close(descriptor)
+
+
+def _present(site: Site, paths: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+    """Those of the paths that this kernel has, each with a descriptor that is open for as long as it is looked at."""
+    for path in paths:
+        try:
+            descriptor = open_inside(site.root, path)
+        except FileNotFoundError:
+            continue
+        try:
+            yield path, descriptor
         finally:
             os.close(descriptor)
