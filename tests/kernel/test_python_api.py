@@ -275,8 +275,8 @@ def test_the_launcher_stays_warm_and_small(engine):
     assert [name for name in ("pyroute2", "libssl", "_ssl.", "numpy") if name in loaded] == []
 
 
-def test_the_launcher_hands_nothing_on(engine, tmp_path):
-    """Descriptors and variables of a notebook are not a container's business, and not its launcher's."""
+def test_the_launcher_hands_nothing_on(engine):
+    """What a notebook has open is not a container's business, and not its launcher's."""
     descriptor = os.open("/etc", os.O_RDONLY)
     os.set_inheritable(descriptor, True)
     try:

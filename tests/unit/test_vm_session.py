@@ -217,7 +217,7 @@ def test_it_ends_when_its_owner_is_killed_and_a_child_of_the_owner_lives(tmp_pat
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_it_ends_when_its_supervisor_is_killed(start, number):
     session = start(f"printf '{BOOT}'; exec sleep 100")
-    assert session.wait(lambda: session.console.has("userspace"), SECONDS)
+    assert session.wait(lambda: session.pid > 0 and session.console.has("userspace"), SECONDS)
     pid = session.pid
     assert children(session._process.pid) == [pid]
     os.kill(session._process.pid, number)
